@@ -1,0 +1,26 @@
+//! What every other crate of slim-quic agrees on: names and their hashes, the message
+//! [`Envelope`] with its fixed [`Header`], the limits, and the errors of wrong input.
+//!
+//! Nothing here performs I/O, reads a clock or knows a serialisation of its own clients: the
+//! published protobuf dialects live in `slim-compat-grpc`, the routing in `slim-quic`.
+//!
+//! ```
+//! use slim_wire::TextName;
+//!
+//! let moderator: TextName = "agntcy/ns/moderator".parse()?;
+//! assert_eq!(
+//!     moderator.to_string(),
+//!     "169ca82eb17d6bc2/eef9769a4c6990d1/fc9bbc406957794b/ffffffffffffffff \
+//!      (agntcy/ns/moderator/ffffffffffffffff)",
+//! );
+//! # Ok::<(), slim_wire::NameError>(())
+//! ```
+
+mod envelope;
+mod error;
+pub mod limits;
+mod name;
+
+pub use envelope::{Class, Encoding, Envelope, Flags, Header, Kind, Space};
+pub use error::{DecodeError, Fault, NameError};
+pub use name::{Id, Name, Prefix, TextName, hash_component};

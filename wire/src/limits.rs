@@ -1,0 +1,16 @@
+//! Limits that belong to the protocols. What an operator may choose lives in `slim-config`.
+
+/// Largest gRPC message that published clients can decode, in bytes of protobuf without the
+/// 5-byte prefix. A larger one makes them drop the whole stream, so it is neither accepted
+/// nor ever sent. Source: tonic's default, which no published release changes.
+pub const GRPC_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Longest text of one name component, in bytes of UTF-8. Published protocols name no limit;
+/// this one keeps a name in a log line readable and a subscription small.
+pub const NAME_COMPONENT_BYTES: usize = 1024;
+
+/// Payloads up to this many bytes are copied into a packed buffer on their way out, because one
+/// copy costs less than handling a reference-counted slice; larger ones leave as they came.
+pub const PACKING_THRESHOLD_BYTES: usize = 2048;
+
+const _: () = assert!(PACKING_THRESHOLD_BYTES < GRPC_MESSAGE_BYTES);
