@@ -1,0 +1,111 @@
+use slim_wire::DecodeError;
+
+use crate::scan::{Fields, Value};
+
+/// What the first message of a stream proves about its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detected {
+    /// Release 0.6.
+    D6,
+    /// Releases 0.7 to 1.2.
+    D7,
+    /// Releases 1.3 and 1.4: D7 with link messages and acknowledgements.
+    D7L,
+    /// Releases from 2.0.
+    D20,
+}
+
+impl Detected {
+    /// The releases that speak it, for people.
+    pub fn releases(self) -> &'static str {
+        match self {
+            Self::D6 => "0.6",
+            Self::D7 => "0.7 to 1.2",
+            Self::D7L => "1.3 to 1.4",
+            Self::D20 => "2.0 and later",
+        }
+    }
+}
+
+const SUBSCRIBE: u32 = 1;
+const PUBLISH: u32 = 3;
+const METADATA: u32 = 4;
+const LINK: u32 = 5;
+
+/// Tells from the first message of a stream on the `dataplane.proto.v1` path which dialect the
+/// client speaks. Reads some twenty bytes, allocates nothing.
+///
+/// # Errors
+/// [`DecodeError`] if the message fits none of them.
+pub fn detect(first: &[u8]) -> Result<Detected, DecodeError> {
+    let mut fields = Fields::new("first message", first);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            METADATA => {}
+            LINK => return detect_link(value.bytes("link")?),
+            SUBSCRIBE..=PUBLISH => return detect_by_name(value.bytes("message type")?),
+            got => {
+                return Err(DecodeError::Unexpected {
+                    field: "first message",
+                    expected: "a subscribe, unsubscribe, publish or link message",
+                    got: got.into(),
+                });
+            }
+        }
+    }
+    Err(DecodeError::Missing {
+        field: "message type",
+    })
+}
+
+/// The source name starts with a number in D6, with a nested message from D7 on.
+fn detect_by_name(body: &[u8]) -> Result<Detected, DecodeError> {
+    let header = first_bytes(body, "header")?;
+    let name = first_bytes(header, "source")?;
+    match Fields::new("source", name).next()? {
+        Some((1..=4, Value::Varint(_))) | None => Ok(Detected::D6),
+        Some((1 | 2, Value::Bytes(_))) => Ok(Detected::D7),
+        Some((got, _)) => Err(DecodeError::Unexpected {
+            field: "source",
+            expected: "a name of a published release",
+            got: got.into(),
+        }),
+    }
+}
+
+/// The bytes of field 1, which published clients write first.
+fn first_bytes<'a>(message: &'a [u8], field: &'static str) -> Result<&'a [u8], DecodeError> {
+    match Fields::new(field, message).next()? {
+        Some((1, value)) => value.bytes(field),
+        _ => Err(DecodeError::Missing { field }),
+    }
+}
+
+/// Only D20 has a key, a connection type or a node id in its negotiation, or a version from 2.
+fn detect_link(link: &[u8]) -> Result<Detected, DecodeError> {
+    const SLIM_VERSION: u32 = 2;
+    const FIRST_OF_D20: u32 = 4;
+    const LAST_OF_D20: u32 = 6;
+    let mut fields = Fields::new("link negotiation", first_bytes(link, "link negotiation")?);
+    let mut major = None;
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            SLIM_VERSION => {
+                let version = value.text("slim_version")?;
+                major = version
+                    .split('.')
+                    .next()
+                    .and_then(|major| major.parse::<u64>().ok());
+            }
+            FIRST_OF_D20..=LAST_OF_D20 => return Ok(Detected::D20),
+            _ => {}
+        }
+    }
+    match major {
+        Some(0 | 1) => Ok(Detected::D7L),
+        Some(_) => Ok(Detected::D20),
+        None => Err(DecodeError::Missing {
+            field: "slim_version",
+        }),
+    }
+}

@@ -1,0 +1,87 @@
+//! What the endpoint says in HTTP: which request opens a channel, how it is refused, how a
+//! channel ends.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use tonic::{Code, Status};
+
+use crate::d6::D6;
+use crate::dialect::Dialect;
+
+/// The method of releases 0.4 and 0.5.
+const PUBSUB_PATH: &str = "/pubsub.proto.v1.PubSubService/OpenChannel";
+
+const GRPC: &str = "application/grpc";
+
+/// Why a request opens no channel.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// Not a gRPC request; answered in plain HTTP.
+    NotGrpc(StatusCode),
+    /// A gRPC request for something else; answered with a gRPC status and no body.
+    Status(Status),
+}
+
+impl Refusal {
+    /// The whole response.
+    pub fn into_response<B: Default>(self) -> http::Response<B> {
+        match self {
+            Self::NotGrpc(status) => {
+                let mut response = http::Response::new(B::default());
+                *response.status_mut() = status;
+                response
+            }
+            Self::Status(status) => status.into_http(),
+        }
+    }
+}
+
+/// Whether the request opens a channel of the `dataplane.proto.v1` service.
+///
+/// # Errors
+/// [`Refusal`]: what to answer instead. Refusals of gRPC requests are gRPC-shaped (HTTP 200 and
+/// `grpc-status`), because published clients reconnect in a tight loop on a bare HTTP error.
+pub fn open_channel<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes);
+    if !content_type.is_some_and(|value| value.starts_with(GRPC.as_bytes())) {
+        return Err(Refusal::NotGrpc(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if request.method() != Method::POST {
+        return Err(Refusal::NotGrpc(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    match request.uri().path() {
+        path if path == D6::PATH => Ok(()),
+        PUBSUB_PATH => Err(Refusal::Status(Status::new(
+            Code::Unimplemented,
+            "clients of releases 0.4 and 0.5 are not served yet; use release 0.6",
+        ))),
+        path => Err(Refusal::Status(Status::new(
+            Code::Unimplemented,
+            format!("unknown method {path}; expected {}", D6::PATH),
+        ))),
+    }
+}
+
+/// The response that accepts a channel. To be sent at once: clients wait for it in `connect`.
+pub fn channel_response<B>(body: B) -> http::Response<B> {
+    let mut response = http::Response::new(body);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    response
+}
+
+/// The trailers that end a channel with `status`.
+pub fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // The message cannot be written as a header; the code alone always can.
+        let bare = Status::new(status.code(), "");
+        bare.add_header(&mut trailers)
+            .expect("a status without a message is a valid header");
+    }
+    trailers
+}
