@@ -1,0 +1,383 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use slim_wire::{Encoding, Name, Space, TextName};
+use slotmap::SlotMap;
+use thiserror::Error;
+
+use super::counters::{Counters, DropReason};
+use super::egress::{Chunk, Egress, Framing};
+use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
+use super::port::{CoreId, LinkId, Marks, Port};
+use super::replica::{Change, Replica, Submission};
+use super::slow::{SlowConsumer, SlowLog, SlowState};
+
+/// What an operator may choose about a core.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreConfig {
+    /// Fill levels of every egress queue.
+    pub marks: Marks,
+    /// How long a link may stay above its soft mark.
+    pub slow_consumer: Duration,
+    /// Subscriptions that one link may have.
+    pub subscriptions_per_link: usize,
+    /// Seed of the table's hashing; see [`super::Table::new`].
+    pub seed: u64,
+}
+
+/// One core: its replica of the routing table, its links, its mail.
+pub struct Core {
+    pub(super) config: CoreConfig,
+    pub(super) replica: Replica,
+    pub(super) links: SlotMap<slotmap::DefaultKey, Link>,
+    pub(super) mail: Mailboxes,
+    pub(super) counters: Arc<Counters>,
+    pub(super) remote: super::forward::RemoteTargets,
+    slow_log: Arc<SlowLog>,
+    /// Links above their soft mark, each with the time it crossed it.
+    behind: Vec<(LinkId, Instant)>,
+    slow_events: Vec<SlowConsumer>,
+}
+
+/// A link as its own core knows it.
+pub(super) struct Link {
+    pub(super) egress: Egress,
+    subscriptions: HashSet<(Space, Name)>,
+    batch: Vec<Change>,
+    submitted: bool,
+    state: LinkState,
+    behind: bool,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LinkState {
+    Open,
+    /// Ends once its queue is empty.
+    Finishing,
+    Evicted,
+}
+
+/// What a link's transport has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Write these bytes.
+    Chunk(Chunk),
+    /// All is written, and the link is to end.
+    Finished,
+    /// The link is to be cut off: it is too slow.
+    Evicted,
+}
+
+/// Why a subscription was not made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SubscribeError {
+    /// The link has as many as it may have.
+    #[error("subscriptions of one link: expected at most {limit}")]
+    Limit {
+        /// `limits.subscriptions_per_link`.
+        limit: usize,
+    },
+}
+
+impl Core {
+    /// A core without links.
+    pub fn new(
+        config: CoreConfig,
+        mail: Mailboxes,
+        counters: Arc<Counters>,
+        slow_log: Arc<SlowLog>,
+    ) -> Self {
+        Self {
+            config,
+            replica: Replica::new(config.seed),
+            links: SlotMap::new(),
+            mail,
+            counters,
+            remote: super::forward::RemoteTargets::default(),
+            slow_log,
+            behind: Vec::new(),
+            slow_events: Vec::new(),
+        }
+    }
+
+    /// Which core this is.
+    pub fn id(&self) -> CoreId {
+        self.mail.core()
+    }
+
+    /// What this core counts.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Adds a link that frames messages as `framing`; `peer` is the address of its other end.
+    pub fn open_link(&mut self, peer: &str, framing: Framing) -> LinkId {
+        let core = self.id();
+        let key = self.links.insert_with_key(|key| {
+            let port = Arc::new(Port::new(LinkId { core, key }, peer));
+            Link {
+                egress: Egress::new(port, framing),
+                subscriptions: HashSet::new(),
+                batch: Vec::new(),
+                submitted: false,
+                state: LinkState::Open,
+                behind: false,
+                waker: None,
+            }
+        });
+        self.counters.links.add(1);
+        LinkId { core, key }
+    }
+
+    /// Removes a link with all its subscriptions; what waits for it is dropped and counted.
+    pub fn close_link(&mut self, id: LinkId) {
+        let Some(mut link) = self.links.remove(id.key) else {
+            return;
+        };
+        self.counters.links.sub(1);
+        self.counters.queued.sub(link.egress.messages());
+        self.counters
+            .drop_copies(DropReason::LinkClosed, link.egress.messages());
+        self.counters
+            .subscriptions
+            .sub(link.subscriptions.len() as u64);
+        self.behind.retain(|(behind, _)| *behind != id);
+        let ends = link.subscriptions.drain();
+        let mut changes = std::mem::take(&mut link.batch);
+        changes.extend(ends.map(|(space, name)| Change::Unsubscribe(id, space, name)));
+        if !changes.is_empty() {
+            self.mail.submit(Submission { link: id, changes });
+        }
+    }
+
+    /// The shared face of a link of this core.
+    pub fn port(&self, id: LinkId) -> Option<&Arc<Port>> {
+        self.links.get(id.key).map(|link| link.egress.port())
+    }
+
+    /// Notes a subscription of the link; it takes effect after [`Core::submit`]. One that the
+    /// link already has changes nothing.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Limit`].
+    pub fn subscribe(
+        &mut self,
+        id: LinkId,
+        encoding: Encoding,
+        name: Name,
+        texts: Option<[&str; 3]>,
+    ) -> Result<(), SubscribeError> {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return Ok(());
+        };
+        let key = (encoding.space(), name);
+        if link.subscriptions.contains(&key) {
+            return Ok(());
+        }
+        let limit = self.config.subscriptions_per_link;
+        if link.subscriptions.len() >= limit {
+            return Err(SubscribeError::Limit { limit });
+        }
+        link.subscriptions.insert(key);
+        self.counters.subscriptions.add(1);
+        let port = link.egress.port();
+        port.name_once(|| {
+            let text = texts.and_then(|texts| TextName::new(texts, name.id).ok());
+            text.map_or_else(|| name.to_string(), |text| text.to_string())
+                .into()
+        });
+        link.batch
+            .push(Change::Subscribe(Arc::clone(port), key.0, name));
+        Ok(())
+    }
+
+    /// Notes the end of a subscription; it takes effect after [`Core::submit`]. Returns whether
+    /// the link had it.
+    pub fn unsubscribe(&mut self, id: LinkId, encoding: Encoding, name: Name) -> bool {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return false;
+        };
+        let key = (encoding.space(), name);
+        let had = link.subscriptions.remove(&key);
+        if had {
+            self.counters.subscriptions.sub(1);
+            link.batch.push(Change::Unsubscribe(id, key.0, name));
+        }
+        had
+    }
+
+    /// Hands the changes noted since the last call to the sequencer.
+    pub fn submit(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
+        if link.batch.is_empty() || link.submitted {
+            return;
+        }
+        link.submitted = true;
+        let changes = std::mem::take(&mut link.batch);
+        self.mail.submit(Submission { link: id, changes });
+    }
+
+    /// Ready when every core has applied all changes of the link.
+    pub fn poll_submitted(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<()> {
+        self.submit(id);
+        match self.links.get_mut(id.key) {
+            Some(link) if link.submitted => {
+                link.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// What the link's transport has to do next.
+    pub fn poll_departure(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<Departure> {
+        if self.poll_evicted(id, cx).is_ready() {
+            return Poll::Ready(Departure::Evicted);
+        }
+        let Some(link) = self.links.get_mut(id.key) else {
+            return Poll::Ready(Departure::Finished);
+        };
+        let Some(chunk) = link.egress.pop() else {
+            return match link.state {
+                LinkState::Finishing => Poll::Ready(Departure::Finished),
+                LinkState::Open | LinkState::Evicted => Poll::Pending,
+            };
+        };
+        self.counters.queued.sub(chunk.messages);
+        self.counters.written.add(chunk.messages);
+        self.counters.bytes_written.add(chunk.bytes.len() as u64);
+        if link.behind && link.egress.port().queued() <= self.config.marks.soft {
+            link.behind = false;
+            self.behind.retain(|(behind, _)| *behind != id);
+            self.slow_events
+                .push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
+        }
+        Poll::Ready(Departure::Chunk(chunk))
+    }
+
+    /// Ready when the link is to be cut off; for transports that wait for room to write.
+    pub fn poll_evicted(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<()> {
+        match self.links.get_mut(id.key) {
+            Some(link) if link.state == LinkState::Evicted => Poll::Ready(()),
+            Some(link) => {
+                link.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Lets every link of this core end once its queue is empty.
+    pub fn finish_links(&mut self) {
+        for (_, link) in &mut self.links {
+            if link.state == LinkState::Open {
+                link.state = LinkState::Finishing;
+            }
+            link.wake();
+        }
+    }
+
+    /// Reads this core's mail and cuts off links whose time is up. To be called when the core
+    /// was woken, and at [`Core::deadline`].
+    pub fn turn(&mut self, now: Instant) {
+        // A bounded number, so that a busy sender cannot keep this core from its own links.
+        for _ in 0..BOX_LETTERS {
+            let Some(mail) = self.mail.receive() else {
+                break;
+            };
+            match mail {
+                Mail::Change(ordered) => {
+                    if let Some(link) = self.replica.apply(ordered) {
+                        self.mail.send(link.core, Mail::Done(link));
+                    }
+                }
+                Mail::Done(id) => {
+                    if let Some(link) = self.links.get_mut(id.key) {
+                        link.submitted = false;
+                        link.wake();
+                    }
+                }
+                Mail::Deliver(envelope, targets) => {
+                    self.counters.received_from_cores.add(targets.len() as u64);
+                    for target in targets {
+                        self.push(target, &envelope.body, now);
+                    }
+                }
+                Mail::Evict(id) => self.evict(id),
+            }
+        }
+        let time_is_up =
+            |(_, since): &&(LinkId, Instant)| now >= *since + self.config.slow_consumer;
+        let overdue: Vec<LinkId> = self.behind.iter().filter(time_is_up).map(|b| b.0).collect();
+        overdue.into_iter().for_each(|id| self.evict(id));
+        self.flush();
+    }
+
+    /// Sends what is due to other cores and wakes them. To be called whenever a batch of input
+    /// has been handled.
+    pub fn flush(&mut self) {
+        self.mail.flush();
+    }
+
+    /// When the next link's time is up.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.behind
+            .iter()
+            .map(|(_, since)| *since + self.config.slow_consumer)
+            .min()
+    }
+
+    /// Slow consumers since the last call, for the log.
+    pub fn take_slow_events(&mut self) -> Vec<SlowConsumer> {
+        std::mem::take(&mut self.slow_events)
+    }
+
+    /// Puts an admitted message into a link's queue.
+    pub(super) fn push(&mut self, id: LinkId, body: &bytes::Bytes, now: Instant) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            // Its port has gone with it, and with the port the room that was taken there.
+            self.counters.drop_copies(DropReason::LinkClosed, 1);
+            return;
+        };
+        link.egress.push(body);
+        self.counters.queued.add(1);
+        if !link.behind && link.egress.port().queued() > self.config.marks.soft {
+            link.behind = true;
+            self.behind.push((id, now));
+            self.slow_events
+                .push(self.slow_log.note(link.egress.port(), SlowState::Behind));
+        }
+        link.wake();
+    }
+
+    pub(super) fn evict(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
+        if link.state == LinkState::Evicted {
+            return;
+        }
+        link.state = LinkState::Evicted;
+        link.wake();
+        self.behind.retain(|(behind, _)| *behind != id);
+        self.counters.evicted.add(1);
+        self.slow_events
+            .push(self.slow_log.note(link.egress.port(), SlowState::Evicted));
+    }
+}
+
+impl Link {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! Several cores in one thread, driven step by step.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use slim_wire::{Class, Envelope, Flags, Header, Id, Kind, Prefix};
+
+use super::*;
+use crate::datapath::{Forwarded, Postbox, Wake};
+
+#[derive(Default)]
+struct CountedWake(AtomicUsize);
+
+impl Wake for CountedWake {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct Node {
+    cores: Vec<Core>,
+    postbox: Postbox,
+    slow_log: Arc<SlowLog>,
+    now: Instant,
+}
+
+const SLOW_CONSUMER: Duration = Duration::from_millis(1_000);
+
+impl Node {
+    fn new(cores: usize, marks: Marks) -> Self {
+        let config = CoreConfig {
+            marks,
+            slow_consumer: SLOW_CONSUMER,
+            subscriptions_per_link: 4,
+            seed: 7,
+        };
+        let wakes: Vec<Arc<dyn Wake>> = (0..cores)
+            .map(|_| Arc::new(CountedWake::default()) as Arc<dyn Wake>)
+            .collect();
+        let (mailboxes, postbox) = Mailboxes::connect(&wakes);
+        let slow_log = Arc::new(SlowLog::default());
+        let core = |mail| Core::new(config, mail, Arc::default(), Arc::clone(&slow_log));
+        let cores = mailboxes.into_iter().map(core).collect();
+        Self {
+            cores,
+            postbox,
+            slow_log,
+            now: Instant::now(),
+        }
+    }
+
+    fn core(&mut self, link: LinkId) -> &mut Core {
+        &mut self.cores[usize::from(link.core.0)]
+    }
+
+    fn open(&mut self, core: usize) -> LinkId {
+        self.cores[core].open_link("test", Framing::Grpc)
+    }
+
+    fn subscribe(&mut self, link: LinkId, name: Name) {
+        self.core(link)
+            .subscribe(link, Encoding::D6, name, None)
+            .expect("within the limit");
+        self.core(link).submit(link);
+        self.settle();
+    }
+
+    fn publish(
+        &mut self,
+        from: LinkId,
+        class: Class,
+        to: Name,
+        fanout: u32,
+        len: usize,
+    ) -> Forwarded {
+        let header = Header {
+            kind: Kind::Publish,
+            class,
+            encoding: Encoding::D6,
+            flags: Flags::empty(),
+            ttl: Header::DEFAULT_TTL,
+            fanout,
+            source: name(0, 0),
+            destination: to,
+        };
+        let now = self.now;
+        self.core(from).forward(
+            from,
+            &Envelope {
+                header,
+                body: Bytes::from(vec![0; len]),
+            },
+            now,
+        )
+    }
+
+    /// Lets all mail arrive.
+    fn settle(&mut self) {
+        for _ in 0..4 {
+            self.cores.iter_mut().for_each(Core::flush);
+            while self.postbox.step() {}
+            let now = self.now;
+            self.cores.iter_mut().for_each(|core| core.turn(now));
+        }
+    }
+
+    fn depart(&mut self, link: LinkId) -> Option<Departure> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.core(link).poll_departure(link, &mut cx) {
+            Poll::Ready(departure) => Some(departure),
+            Poll::Pending => None,
+        }
+    }
+
+    fn sum(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
+        self.cores.iter().map(|core| counter(core.counters())).sum()
+    }
+
+    fn assert_sums(&self) {
+        let refused = self.sum(|c| c.refused.iter().map(|r| r.value()).sum());
+        let dropped = self.sum(|c| c.dropped.iter().map(|d| d.value()).sum());
+        let in_flight =
+            self.sum(|c| c.sent_to_cores.value()) - self.sum(|c| c.received_from_cores.value());
+        let received = self.sum(|c| c.received.value());
+        let routed = self.sum(|c| c.matched.value() + c.unmatched.value());
+        assert_eq!(received, routed + refused);
+        let accounted = self.sum(|c| c.written.value() + c.queued.value()) + dropped + in_flight;
+        assert_eq!(self.sum(|c| c.deliveries.value()), accounted);
+    }
+}
+
+fn name(prefix: u64, id: u128) -> Name {
+    let id = if id == 0 { Id::ANY } else { Id::new(id) };
+    Name {
+        prefix: Prefix([0, 0, prefix]),
+        id,
+    }
+}
+
+const ROOMY: Marks = Marks::new(1 << 20, 1 << 16);
+
+#[test]
+fn a_message_reaches_links_on_every_core_and_not_its_sender() {
+    let mut node = Node::new(3, ROOMY);
+    let links: Vec<LinkId> = (0..6).map(|index| node.open(index % 3)).collect();
+    for link in &links {
+        node.subscribe(*link, name(1, 0));
+    }
+    node.publish(links[0], Class::Reliable, name(1, 0), 50, 100);
+    node.settle();
+    assert_eq!(node.depart(links[0]), None);
+    for link in &links[1..] {
+        assert!(matches!(node.depart(*link), Some(Departure::Chunk(chunk)) if chunk.messages == 1));
+    }
+    node.assert_sums();
+}
+
+#[test]
+fn a_subscription_counts_as_made_only_when_every_core_has_it() {
+    let mut node = Node::new(2, ROOMY);
+    let link = node.open(0);
+    node.core(link)
+        .subscribe(link, Encoding::D6, name(1, 5), None)
+        .expect("within the limit");
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(node.core(link).poll_submitted(link, &mut cx).is_pending());
+    node.cores[0].flush();
+    while node.postbox.step() {}
+    let now = node.now;
+    node.cores[0].turn(now);
+    assert!(
+        node.core(link).poll_submitted(link, &mut cx).is_pending(),
+        "core 1 has not applied it"
+    );
+    node.settle();
+    assert!(node.core(link).poll_submitted(link, &mut cx).is_ready());
+}
+
+#[test]
+fn a_link_may_have_so_many_subscriptions_and_repeats_do_not_count() {
+    let mut node = Node::new(1, ROOMY);
+    let link = node.open(0);
+    for _ in 0..3 {
+        (1..=4).for_each(|prefix| node.subscribe(link, name(prefix, 0)));
+    }
+    let error = node.cores[0]
+        .subscribe(link, Encoding::D6, name(5, 0), None)
+        .expect_err("limit");
+    assert_eq!(error, SubscribeError::Limit { limit: 4 });
+    assert!(node.cores[0].unsubscribe(link, Encoding::D6, name(1, 0)));
+    node.subscribe(link, name(5, 0));
+}
+
+#[test]
+fn a_receiver_that_stays_behind_for_too_long_is_cut_off_by_name_and_others_lose_nothing() {
+    let mut node = Node::new(2, Marks::new(10_000, 1_000));
+    let (sender, stuck, healthy) = (node.open(0), node.open(1), node.open(1));
+    let texts = Some(["agntcy", "ns", "stuck"]);
+    node.core(stuck)
+        .subscribe(stuck, Encoding::D6, name(1, 1), texts)
+        .expect("limit");
+    node.subscribe(stuck, name(1, 0));
+    node.subscribe(healthy, name(1, 0));
+    let mut received = 0;
+    for _ in 0..6 {
+        node.publish(sender, Class::Reliable, name(1, 0), 2, 1_000);
+        node.settle();
+        while let Some(Departure::Chunk(chunk)) = node.depart(healthy) {
+            received += chunk.messages;
+        }
+    }
+    assert_eq!(received, 6);
+    let deadline = node.cores[1]
+        .deadline()
+        .expect("the stuck link's clock runs");
+    assert_eq!(deadline, node.now + SLOW_CONSUMER);
+    node.now = deadline - Duration::from_millis(1);
+    node.settle();
+    assert_ne!(node.depart(stuck), Some(Departure::Evicted));
+    node.settle();
+    // One chunk left, and the queue is below the soft mark again.
+    assert_eq!(node.slow_log.entries()[0].state, SlowState::Recovered);
+    for _ in 0..9 {
+        node.publish(sender, Class::Reliable, name(1, 0), 2, 1_000);
+        node.settle();
+        while node.depart(healthy).is_some() {}
+    }
+    node.now += SLOW_CONSUMER;
+    node.settle();
+    assert_eq!(node.depart(stuck), Some(Departure::Evicted));
+    let entry = &node.slow_log.entries()[0];
+    assert_eq!((entry.link, entry.state), (stuck, SlowState::Evicted));
+    assert!(entry.name.contains("(agntcy/ns/stuck/1)"), "{}", entry.name);
+    node.core(stuck).close_link(stuck);
+    node.assert_sums();
+    assert_eq!(node.sum(|c| c.evicted.value()), 1);
+}
+
+#[test]
+fn overrunning_the_hard_mark_cuts_the_receiver_off_at_once_even_on_another_core() {
+    let mut node = Node::new(2, Marks::new(10_000, 1_000));
+    let (sender, stuck) = (node.open(0), node.open(1));
+    node.subscribe(stuck, name(1, 1));
+    for _ in 0..12 {
+        node.publish(sender, Class::Reliable, name(1, 1), 1, 1_000);
+    }
+    node.settle();
+    assert_eq!(node.depart(stuck), Some(Departure::Evicted));
+    node.assert_sums();
+}
+
+#[test]
+fn a_message_for_a_link_that_has_just_gone_is_counted_and_never_reaches_its_successor() {
+    let mut node = Node::new(2, ROOMY);
+    let (sender, gone) = (node.open(0), node.open(1));
+    node.subscribe(gone, name(1, 1));
+    node.publish(sender, Class::Reliable, name(1, 1), 1, 10);
+    node.core(gone).close_link(gone);
+    let successor = node.open(1);
+    node.settle();
+    assert_eq!(node.depart(successor), None);
+    assert_eq!(
+        node.sum(|c| c.dropped[DropReason::LinkClosed as usize].value()),
+        1
+    );
+    assert!(matches!(
+        node.publish(sender, Class::Reliable, name(1, 1), 1, 10),
+        Forwarded::Nowhere
+    ));
+    node.assert_sums();
+}
+
+#[test]
+fn a_finished_link_ends_after_its_last_message() {
+    let mut node = Node::new(1, ROOMY);
+    let (sender, receiver) = (node.open(0), node.open(0));
+    node.subscribe(receiver, name(1, 1));
+    node.publish(sender, Class::Reliable, name(1, 1), 1, 10);
+    node.cores[0].finish_links();
+    assert!(matches!(node.depart(receiver), Some(Departure::Chunk(_))));
+    assert_eq!(node.depart(receiver), Some(Departure::Finished));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open(usize),
+    Close(usize),
+    Subscribe(usize, Name),
+    Unsubscribe(usize, Name),
+    Publish(usize, Class, Name, u32, usize),
+    Depart(usize),
+    Turn(usize),
+    Order,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let names = || (0..3u64, 0..3u128).prop_map(|(prefix, id)| name(prefix, id));
+    let class = prop_oneof![
+        Just(Class::Control),
+        Just(Class::Reliable),
+        Just(Class::BestEffort)
+    ];
+    prop_oneof![
+        2 => (0..3usize).prop_map(Step::Open),
+        1 => (0..8usize).prop_map(Step::Close),
+        3 => (0..8usize, names()).prop_map(|(link, name)| Step::Subscribe(link, name)),
+        1 => (0..8usize, names()).prop_map(|(link, name)| Step::Unsubscribe(link, name)),
+        8 => (0..8usize, class, names(), 0..3u32, 0..3_000usize)
+            .prop_map(|(link, class, to, fanout, len)| Step::Publish(link, class, to, fanout, len)),
+        4 => (0..8usize).prop_map(Step::Depart),
+        4 => (0..3usize).prop_map(Step::Turn),
+        3 => Just(Step::Order),
+        1 => (0..1_500u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_message_is_accounted_for_whatever_happens(steps in proptest::collection::vec(step(), 0..300)) {
+        let mut node = Node::new(3, Marks::new(8_000, 1_000));
+        let mut links: Vec<LinkId> = (0..3).map(|core| node.open(core)).collect();
+        for step in steps {
+            match step {
+                Step::Open(core) => links.push(node.open(core)),
+                Step::Close(at) => { let link = links[at % links.len()]; node.core(link).close_link(link); }
+                Step::Subscribe(at, name) => {
+                    let link = links[at % links.len()];
+                    let _ = node.core(link).subscribe(link, Encoding::D6, name, None);
+                    node.core(link).submit(link);
+                }
+                Step::Unsubscribe(at, name) => {
+                    let link = links[at % links.len()];
+                    node.core(link).unsubscribe(link, Encoding::D6, name);
+                    node.core(link).submit(link);
+                }
+                Step::Publish(at, class, to, fanout, len) => {
+                    let link = links[at % links.len()];
+                    node.publish(link, class, to, fanout, len);
+                }
+                Step::Depart(at) => { let link = links[at % links.len()]; node.depart(link); }
+                Step::Turn(core) => { let now = node.now; node.cores[core].turn(now); }
+                Step::Order => _ = node.postbox.step(),
+                Step::Wait(ms) => node.now += Duration::from_millis(ms),
+            }
+            node.assert_sums();
+        }
+        for link in links {
+            while let Some(Departure::Chunk(_)) = node.depart(link) {}
+            node.core(link).close_link(link);
+        }
+        node.settle();
+        node.assert_sums();
+        prop_assert_eq!(node.sum(|c| c.queued.value() + c.links.value() + c.subscriptions.value()), 0);
+    }
+}

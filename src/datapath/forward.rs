@@ -1,0 +1,102 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use slim_wire::Envelope;
+use smallvec::SmallVec;
+
+use super::core::Core;
+use super::counters::DropReason;
+use super::mailbox::Mail;
+use super::port::{Admission, LinkId, Port};
+
+/// What became of a message.
+#[derive(Clone, Debug)]
+pub enum Forwarded {
+    /// Nobody subscribed to its destination.
+    Nowhere,
+    /// It has one target.
+    One(Arc<Port>),
+    /// It has several.
+    Many,
+}
+
+/// Targets of one message on other cores, kept to be used again.
+#[derive(Debug, Default)]
+pub(super) struct RemoteTargets {
+    targets: Vec<LinkId>,
+    overrun: Vec<LinkId>,
+}
+
+impl Core {
+    /// Delivers a publish that came in on `from`: one copy to each target's queue, whatever
+    /// becomes of the others.
+    pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
+        let mut forwarded = Forwarded::Nowhere;
+        let mut local = SmallVec::<[LinkId; 8]>::new();
+        let Self {
+            replica,
+            config,
+            counters,
+            remote,
+            ..
+        } = self;
+        let (core, len) = (from.core, envelope.body.len());
+        let mut copies = 0;
+        replica
+            .table()
+            .for_each_target(&envelope.header, from, |port| {
+                copies += 1;
+                forwarded = match forwarded {
+                    Forwarded::Nowhere => Forwarded::One(Arc::clone(port)),
+                    _ => Forwarded::Many,
+                };
+                match port.admit(envelope.header.class, len, &config.marks) {
+                    Admission::Admitted if port.id().core == core => local.push(port.id()),
+                    Admission::Admitted => remote.targets.push(port.id()),
+                    Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
+                    Admission::Overrun => {
+                        counters.drop_copies(DropReason::Overrun, 1);
+                        remote.overrun.push(port.id());
+                    }
+                }
+            });
+        counters.received.add(1);
+        counters.bytes_received.add(len as u64);
+        counters.deliveries.add(copies);
+        if copies == 0 {
+            &counters.unmatched
+        } else {
+            &counters.matched
+        }
+        .add(1);
+        for target in local {
+            self.push(target, &envelope.body, now);
+        }
+        self.send_remote(envelope);
+        self.cut_off_overrun();
+        forwarded
+    }
+
+    /// One letter per core, shared by its targets.
+    fn send_remote(&mut self, envelope: &Envelope) {
+        let mut targets = std::mem::take(&mut self.remote.targets);
+        targets.sort_unstable_by_key(|target| target.core);
+        for group in targets.chunk_by(|a, b| a.core == b.core) {
+            self.counters.sent_to_cores.add(group.len() as u64);
+            self.mail
+                .send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
+        }
+        targets.clear();
+        self.remote.targets = targets;
+    }
+
+    fn cut_off_overrun(&mut self) {
+        while let Some(target) = self.remote.overrun.pop() {
+            if target.core == self.id() {
+                self.evict(target);
+            } else {
+                self.mail.send(target.core, Mail::Evict(target));
+            }
+        }
+    }
+}

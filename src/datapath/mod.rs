@@ -1,0 +1,29 @@
+//! From names to links: who gets a message, and how it waits there.
+//!
+//! Each core of a node owns a [`Core`]: a full replica of the routing [`Table`], the links that
+//! live on this core with their egress queues, and a mailbox per other core. Cores share
+//! nothing on the way of a message but the byte gauge of a link ([`Port`]). Changes of the table
+//! are put in one order by one [`Sequencer`] and reach every replica through bounded channels.
+//!
+//! Nothing here knows a runtime, a socket or a clock: time is passed in, and a waiting task is a
+//! [`std::task::Waker`].
+
+mod core;
+mod counters;
+mod egress;
+mod forward;
+mod mailbox;
+mod port;
+mod replica;
+mod slow;
+mod table;
+
+pub use self::core::{Core, CoreConfig, Departure, SubscribeError};
+pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
+pub use self::egress::{Egress, Framing};
+pub use self::forward::Forwarded;
+pub use self::mailbox::{Mail, Mailboxes, Postbox, Wake};
+pub use self::port::{Admission, CoreId, LinkId, Marks, Port};
+pub use self::replica::{Change, Ordered, Replica, Sequencer, Submission};
+pub use self::slow::{SlowConsumer, SlowLog, SlowState};
+pub use self::table::Table;
