@@ -1,0 +1,262 @@
+use std::collections::HashSet;
+
+use slim_wire::TextName;
+
+use crate::auth::{self, TokenSource};
+use crate::client::{self, Client};
+use crate::diagnostics::shown;
+use crate::endpoint::{self, Endpoint};
+use crate::section::Section;
+use crate::server::{self, Role, Server};
+use crate::value::Value;
+
+/// One node of the network (reference of 0.6, an entry of `services`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// The key: `slim/NAME`, where the name is of `a-z`, `0-9` and `-`.
+    pub id: String,
+    /// `node_id`: the name towards a control plane; default: the name part of the id.
+    pub node_id: String,
+    /// `group_name`: the group towards a control plane; default none.
+    pub group_name: Option<String>,
+    /// `dataplane`.
+    pub dataplane: Dataplane,
+    /// `controller`.
+    pub controller: Controller,
+}
+
+/// Where messages come in and go out (`services.<id>.dataplane`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dataplane {
+    /// `servers`: at least one.
+    pub servers: Vec<Server>,
+    /// `clients`: endpoints are unique. Default none.
+    pub clients: Vec<Client>,
+    /// `routes`: this node's own key. Default none.
+    pub routes: Vec<Route>,
+}
+
+/// A name that is reached over a client (`services.<id>.dataplane.routes`, this node's own key).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// `name`: `org/namespace/app` or `org/namespace/app/id`.
+    pub name: TextName,
+    /// `via`: the endpoint of one of `dataplane.clients`.
+    pub via: Endpoint,
+}
+
+/// How the node is controlled (`services.<id>.controller`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Controller {
+    /// `servers`: where a control plane may connect to. Default none.
+    pub servers: Vec<Server>,
+    /// `clients`: control planes to connect to; endpoints are unique. Default none.
+    pub clients: Vec<Client>,
+    /// `token_provider`: identity of the messages that the node sends for a control plane.
+    /// Default none.
+    pub token_provider: TokenSource,
+}
+
+/// Longest name part of a service id, in bytes.
+const NAME_BYTES: usize = 1024;
+
+/// The `services` block.
+pub(crate) fn read_all(value: Value<'_>) -> Option<Vec<Service>> {
+    let pairs = value.pairs()?;
+    if pairs.is_empty() {
+        let hint = "add one, such as `slim/0`";
+        return value.fail("expected at least one service, got none", Some(hint.into()));
+    }
+    Some(
+        pairs
+            .into_iter()
+            .filter_map(|(id, value)| read(id, value))
+            .collect(),
+    )
+}
+
+fn read(id: &str, value: Value<'_>) -> Option<Service> {
+    let name = read_id(id, &value);
+    let mut section = value.section()?;
+    let node_id = section.optional("node_id", read_node_id);
+    let group_name = section.optional("group_name", Value::owned_text);
+    let dataplane = match section.child("dataplane") {
+        Some(value) => read_dataplane(value),
+        None => section.missing("dataplane", Some(NO_SERVER_HINT.into())),
+    };
+    let controller = section.optional("controller", read_controller);
+    section.finish();
+    Some(Service {
+        id: id.to_owned(),
+        node_id: node_id.unwrap_or_else(|| name.unwrap_or_default().to_owned()),
+        group_name,
+        dataplane: dataplane?,
+        controller: controller.unwrap_or_default(),
+    })
+}
+
+/// The name part of a service id.
+fn read_id<'i>(id: &'i str, value: &Value<'_>) -> Option<&'i str> {
+    const HINT: &str = "write `slim/NAME` with a name of a-z, 0-9 and -, such as `slim/0`";
+    let fail = |what: String| value.fail(format!("service id: {what}"), Some(HINT.into()));
+    match id.split_once('/') {
+        Some(("slim", name)) if is_name(name) => Some(name),
+        Some(("slim", name)) if name.len() > NAME_BYTES => fail(format!(
+            "expected a name of at most {NAME_BYTES} bytes, got {}",
+            name.len()
+        )),
+        Some(("slim", name)) => fail(format!(
+            "expected a name of a-z, 0-9 and -, got {}",
+            shown(name)
+        )),
+        Some((kind, _)) => fail(format!("expected the kind `slim`, got {}", shown(kind))),
+        None => fail(format!("expected `slim/NAME`, got {}", shown(id))),
+    }
+}
+
+fn read_node_id(value: Value<'_>) -> Option<String> {
+    let text = value.filled_text()?;
+    if !is_name(text) {
+        return value.expected("a name of at most 1024 characters of a-z, 0-9 and -");
+    }
+    Some(text.to_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    text.len() <= NAME_BYTES && text.bytes().all(allowed)
+}
+
+const NO_SERVER_HINT: &str = "add one under `dataplane.servers`, such as \
+                              `- { endpoint: \"0.0.0.0:46357\", tls: { insecure: true } }`";
+
+fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
+    let mut section = value.section()?;
+    let servers = read_servers(&mut section, Role::Dataplane);
+    let clients = read_clients(&mut section, "no link to it is opened yet");
+    let routes = section.optional("routes", |value| {
+        let routes = value.each(|route| read_route(route, &clients))?;
+        if !routes.is_empty() {
+            value.warn(
+                "valid, but no link is opened yet, so the routes lead nowhere",
+                None,
+            );
+        }
+        Some(routes)
+    });
+    let why = "only the controller sends messages of its own";
+    section.ineffective("token_provider", why, auth::read_provider);
+    section.ineffective("token_verifier", why, auth::read_verifier);
+    section.finish();
+    let servers = servers?;
+    if servers.given == 0 {
+        let message = if clients.is_empty() {
+            "expected at least one data plane server, got none"
+        } else {
+            "expected at least one data plane server: a node with clients only is not supported yet"
+        };
+        return value.fail(message, Some(NO_SERVER_HINT.into()));
+    }
+    Some(Dataplane {
+        servers: servers.read,
+        clients,
+        routes: routes.unwrap_or_default(),
+    })
+}
+
+fn read_controller(value: Value<'_>) -> Option<Controller> {
+    let mut section = value.section()?;
+    let servers = read_servers(&mut section, Role::Controller);
+    if let Some(value) = section.child("servers")
+        && servers.as_ref().is_some_and(|servers| servers.given > 0)
+    {
+        value.warn("valid, but not served yet", None);
+    }
+    let clients = read_clients(&mut section, "no control plane is connected to yet");
+    let token_provider = section.optional("token_provider", auth::read_provider);
+    let why = "no release uses it";
+    section.ineffective("token_verifier", why, auth::read_verifier);
+    section.finish();
+    Some(Controller {
+        servers: servers?.read,
+        clients,
+        token_provider: token_provider.unwrap_or_default(),
+    })
+}
+
+/// How many servers a file gives, and those that could be read.
+struct Servers {
+    given: usize,
+    read: Vec<Server>,
+}
+
+/// The servers of a section; `None` if they are not a list.
+fn read_servers(section: &mut Section<'_>, role: Role) -> Option<Servers> {
+    let Some(value) = section.child("servers") else {
+        return Some(Servers {
+            given: 0,
+            read: Vec::new(),
+        });
+    };
+    let items = value.items()?;
+    Some(Servers {
+        given: items.len(),
+        read: items
+            .into_iter()
+            .filter_map(|value| server::read(value, role))
+            .collect(),
+    })
+}
+
+fn read_clients(section: &mut Section<'_>, not_served: &str) -> Vec<Client> {
+    let clients = section.optional("clients", |value| {
+        let mut seen = HashSet::new();
+        let clients = value.each(|value| {
+            let client = client::read(value.clone())?;
+            if !seen.insert(client.endpoint.clone()) {
+                let message = format!("expected unique endpoints, got {} again", client.endpoint);
+                return value.fail(message, Some("remove one of the two".into()));
+            }
+            Some(client)
+        })?;
+        if !clients.is_empty() {
+            value.warn(format!("valid, but {not_served}"), None);
+        }
+        Some(clients)
+    });
+    clients.unwrap_or_default()
+}
+
+fn read_route(value: Value<'_>, clients: &[Client]) -> Option<Route> {
+    let mut section = value.section()?;
+    let name = section.required("name", read_name);
+    let via = section.required("via", |value| read_via(value, clients));
+    section.finish();
+    Some(Route {
+        name: name?,
+        via: via?,
+    })
+}
+
+fn read_name(value: Value<'_>) -> Option<TextName> {
+    match value.text()?.parse() {
+        Ok(name) => Some(name),
+        Err(error) => value.fail(error.to_string(), None),
+    }
+}
+
+fn read_via(value: Value<'_>, clients: &[Client]) -> Option<Endpoint> {
+    let via = endpoint::read_client(value.clone())?;
+    if clients.iter().any(|client| client.endpoint == via) {
+        return Some(via);
+    }
+    let known: Vec<_> = clients
+        .iter()
+        .map(|client| client.endpoint.to_string())
+        .collect();
+    let hint = match known.as_slice() {
+        [] => "add a client with this endpoint to `dataplane.clients`".to_owned(),
+        known => format!("endpoints of `dataplane.clients`: {}", known.join(", ")),
+    };
+    value.expected_with_hint("the endpoint of one of `dataplane.clients`", &hint)
+}

@@ -1,0 +1,172 @@
+//! Every file of `examples/` loads, and says what it should.
+
+use std::path::{Path, PathBuf};
+
+use slim_config::{Auth, Config, Identity, Loaded, LogLevel, Secret, System, TokenSource};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+fn loaded(name: &str) -> Loaded {
+    slim_config::load(&folder().join(name)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn every_example_loads() {
+    let mut count = 0;
+    for entry in folder().read_dir().expect("the folder") {
+        let path = entry.expect("an entry").path();
+        if let Err(error) = slim_config::load(&path) {
+            panic!("{error}");
+        }
+        count += 1;
+    }
+    assert!(count >= 5, "{count}");
+}
+
+#[test]
+fn the_tutorials_load_without_a_warning_and_mean_the_same() {
+    let [old, new] = ["tutorial-0.5.yaml", "tutorial-0.6.yaml"].map(loaded);
+    for loaded in [&old, &new] {
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    }
+    assert_eq!(old.config, new.config);
+    let mut expected = Config::embedded("0.0.0.0:46357".parse().expect("an address"));
+    expected.tracing.display_thread_ids = true;
+    expected.runtime.thread_name = "slim-data-plane".into();
+    assert_eq!(new.config, expected);
+}
+
+#[test]
+fn the_controller_tutorial_loads_with_one_warning() {
+    let Loaded { config, warnings } = loaded("tutorial-0.6-controller.yaml");
+    let keys: Vec<_> = warnings.iter().map(|warning| &warning.key).collect();
+    assert_eq!(keys, ["services.slim/0.controller.clients"]);
+    let controller = &config.services[0].controller;
+    let endpoint = controller.clients[0].endpoint.to_string();
+    assert_eq!(endpoint, "http://host.docker.internal:50052");
+    assert_eq!(controller.clients[0].tls, None);
+    let secret = TokenSource::SharedSecret(Secret::new("secret"));
+    assert_eq!(controller.token_provider, secret);
+}
+
+#[test]
+fn a_server_with_certificate_files_has_tls() {
+    let Loaded { config, warnings } = loaded("tls.yaml");
+    assert!(warnings.is_empty(), "{warnings}");
+    let tls = config.services[0].dataplane.servers[0].tls.as_ref();
+    let identity = &tls.expect("TLS").identity;
+    assert_eq!(
+        *identity,
+        Identity::Files {
+            certificate: "/etc/slim/server.crt".into(),
+            key: "/etc/slim/server.key".into(),
+        }
+    );
+}
+
+#[test]
+fn the_reference_shows_the_defaults() {
+    let Loaded { config, warnings } = loaded("reference.yaml");
+    let keys: Vec<_> = warnings
+        .iter()
+        .map(|warning| warning.key.as_str())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "services.slim/0.dataplane.servers[0].quic",
+            "services.slim/0.dataplane.clients",
+            "services.slim/0.dataplane.routes",
+            "services.slim/0.controller.servers",
+            "services.slim/0.controller.clients",
+        ]
+    );
+    let default = Config::embedded("0.0.0.0:46357".parse().expect("an address"));
+    assert_eq!(config.tracing, default.tracing);
+    assert_eq!(config.tracing.log_level, LogLevel::Info);
+    assert_eq!(config.runtime, default.runtime);
+    assert_eq!(config.limits, default.limits);
+    assert_eq!(config.admin, default.admin);
+    let (service, default) = (&config.services[0], &default.services[0]);
+    assert_eq!(service.node_id, default.node_id);
+    let (server, default) = (&service.dataplane.servers[0], &default.dataplane.servers[0]);
+    assert_eq!(server.keepalive, default.keepalive);
+    assert_eq!(server.quic, default.quic);
+    assert_eq!(server.auth, Auth::None);
+    assert_eq!(
+        service.dataplane.routes[0].via,
+        service.dataplane.clients[0].endpoint
+    );
+}
+
+/// Keys that are read so that files which have them load, but do nothing; the reference leaves
+/// them out.
+const INEFFECTIVE: &[&str] = &[
+    "ca_file",
+    "ca_pem",
+    "client_ca_file",
+    "client_ca_pem",
+    "compression",
+    "connection_timeout",
+    "filter",
+    "http2_only",
+    "max_connection_age_grace",
+    "max_connection_idle",
+    "permit_without_stream",
+    "read_buffer_size",
+    "reload_client_ca_file",
+    "reload_interval",
+    "token_verifier",
+    "write_buffer_size",
+];
+
+/// `text` with a key that is not known before the first key of every mapping.
+fn with_unknown_keys(text: &str) -> String {
+    let mut out = String::new();
+    let mut last_column = None;
+    for line in text.lines() {
+        let content = line.trim_start();
+        if content.starts_with('#') || content.is_empty() {
+            continue;
+        }
+        let item = content.starts_with("- ");
+        let column = line.len() - content.len() + if item { 2 } else { 0 };
+        if item || last_column.is_none_or(|last| last < column) {
+            out += &format!("{}zzzzzzzzzzzz: 1\n", &line[..column]);
+            out += &format!("{}{}\n", " ".repeat(column), &line[column..]);
+        } else {
+            out += &format!("{line}\n");
+        }
+        last_column = Some(column);
+    }
+    out
+}
+
+#[test]
+fn the_reference_shows_every_key_that_has_an_effect() {
+    let text = std::fs::read_to_string(folder().join("reference.yaml")).expect("the file");
+    let text_with_unknown = with_unknown_keys(&text);
+    let errors = slim_config::parse("reference.yaml", &text_with_unknown, &System);
+    let errors = errors.expect_err("unknown keys");
+    let mut places = 0;
+    for hint in errors.errors().filter_map(|error| error.hint.as_deref()) {
+        let Some(keys) = hint.strip_prefix("keys known here: ") else {
+            continue;
+        };
+        places += 1;
+        for key in keys.split(", ") {
+            let shown = text.contains(&format!("{key}:"))
+                || text.lines().any(|line| {
+                    let is_comment = line.trim_start().starts_with('#');
+                    is_comment
+                        && line
+                            .split_whitespace()
+                            .any(|w| w.trim_matches([',', ';']) == key)
+                });
+            assert!(shown || INEFFECTIVE.contains(&key), "{key} is not shown");
+        }
+    }
+    assert!(places > 20, "{places}");
+}
