@@ -29,7 +29,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Metadata> {
     let pairs = value.pairs()?.into_iter();
     Some(
         pairs
-            .filter_map(|(key, value)| Some((key.to_owned(), read_value(value)?)))
+            .filter_map(|(entry, value)| Some((entry.key.clone(), read_value(value)?)))
             .collect(),
     )
 }

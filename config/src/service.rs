@@ -8,6 +8,7 @@ use crate::diagnostics::shown;
 use crate::endpoint::{self, Endpoint};
 use crate::section::Section;
 use crate::server::{self, Role, Server};
+use crate::tree::Entry;
 use crate::value::Value;
 
 /// One node of the network (reference of 0.6, an entry of `services`).
@@ -70,13 +71,13 @@ pub(crate) fn read_all(value: Value<'_>) -> Option<Vec<Service>> {
     Some(
         pairs
             .into_iter()
-            .filter_map(|(id, value)| read(id, value))
+            .filter_map(|(entry, value)| read(entry, value))
             .collect(),
     )
 }
 
-fn read(id: &str, value: Value<'_>) -> Option<Service> {
-    let name = read_id(id, &value);
+fn read(entry: &Entry, value: Value<'_>) -> Option<Service> {
+    let name = read_id(entry, &value);
     let mut section = value.section()?;
     let node_id = section.optional("node_id", read_node_id);
     let group_name = section.optional("group_name", Value::owned_text);
@@ -87,7 +88,7 @@ fn read(id: &str, value: Value<'_>) -> Option<Service> {
     let controller = section.optional("controller", read_controller);
     section.finish();
     Some(Service {
-        id: id.to_owned(),
+        id: entry.key.clone(),
         node_id: node_id.unwrap_or_else(|| name.unwrap_or_default().to_owned()),
         group_name,
         dataplane: dataplane?,
@@ -96,10 +97,16 @@ fn read(id: &str, value: Value<'_>) -> Option<Service> {
 }
 
 /// The name part of a service id.
-fn read_id<'i>(id: &'i str, value: &Value<'_>) -> Option<&'i str> {
+fn read_id<'a>(entry: &'a Entry, value: &Value<'_>) -> Option<&'a str> {
     const HINT: &str = "write `slim/NAME` with a name of a-z, 0-9 and -, such as `slim/0`";
-    let fail = |what: String| value.fail(format!("service id: {what}"), Some(HINT.into()));
-    match id.split_once('/') {
+    let fail = |what: String| {
+        let message = format!("service id: {what}");
+        let hint = Some(HINT.to_owned());
+        let findings = value.findings;
+        findings.error(entry.key_at, &value.path, message, hint);
+        None
+    };
+    match entry.key.split_once('/') {
         Some(("slim", name)) if is_name(name) => Some(name),
         Some(("slim", name)) if name.len() > NAME_BYTES => fail(format!(
             "expected a name of at most {NAME_BYTES} bytes, got {}",
@@ -110,7 +117,7 @@ fn read_id<'i>(id: &'i str, value: &Value<'_>) -> Option<&'i str> {
             shown(name)
         )),
         Some((kind, _)) => fail(format!("expected the kind `slim`, got {}", shown(kind))),
-        None => fail(format!("expected `slim/NAME`, got {}", shown(id))),
+        None => fail(format!("expected `slim/NAME`, got {}", shown(&entry.key))),
     }
 }
 
@@ -147,9 +154,11 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
     let why = "only the controller sends messages of its own";
     section.ineffective("token_provider", why, auth::read_provider);
     section.ineffective("token_verifier", why, auth::read_verifier);
+    // A key that is misspelt is the better finding.
+    let misspelt = section.has_unknown();
     section.finish();
     let servers = servers?;
-    if servers.given == 0 {
+    if servers.given == 0 && !misspelt {
         let message = if clients.is_empty() {
             "expected at least one data plane server, got none"
         } else {
@@ -215,7 +224,8 @@ fn read_clients(section: &mut Section<'_>, not_served: &str) -> Vec<Client> {
             let client = client::read(value.clone())?;
             if !seen.insert(client.endpoint.clone()) {
                 let message = format!("expected unique endpoints, got {} again", client.endpoint);
-                return value.fail(message, Some("remove one of the two".into()));
+                let endpoint = value.field("endpoint").unwrap_or(value);
+                return endpoint.fail(message, Some("remove one of the two".into()));
             }
             Some(client)
         })?;

@@ -1,0 +1,8 @@
+//! Files as operators write them, through the public interface of the crate.
+
+mod accepted;
+mod blocks;
+mod errors;
+mod examples;
+mod hostile;
+mod support;
