@@ -40,7 +40,7 @@ fn read_value(value: Value<'_>) -> Option<MetadataValue> {
         Kind::Boolean(boolean) => Some(MetadataValue::Boolean(*boolean)),
         Kind::Number(number) => match (number.parse(), number.parse()) {
             (Ok(integer), _) => Some(MetadataValue::Integer(integer)),
-            (_, Ok(float)) => Some(MetadataValue::Float(float)),
+            (_, Ok(float)) if f64::is_finite(float) => Some(MetadataValue::Float(float)),
             _ => value.expected("a finite number"),
         },
         Kind::Text(text) => Some(MetadataValue::Text(text.text.clone())),

@@ -37,7 +37,7 @@ runtime:
 admin: localhost:4000
 limits:
   message_bytes: 5000000
-  queue_bytes: 4096
+  queue_bytes: 4096 # not compared with a size that is wrong
   colour: red
 services:
   slim/Node_1:
@@ -95,13 +95,6 @@ services:
                 "limits.message_bytes",
                 "from 1024 to 4194304, got the number",
                 "",
-            ),
-            (
-                13,
-                16,
-                "limits.queue_bytes",
-                "twice `message_bytes`, 8388608",
-                "raise",
             ),
             (14, 3, "limits.colour", "unknown key", known),
             (16, 3, "services.slim/Node_1", "a-z, 0-9 and -", "slim/0"),
@@ -210,6 +203,11 @@ fn broken_yaml_is_one_error_with_its_position() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_file() {
+    parse(&format!("\u{feff}{}", with_top(""))).expect("a configuration");
+}
+
+#[test]
 fn positions_count_characters_and_survive_windows_line_ends() {
     let text = "services: {}\r\nüä: 1\r\ntracing: { äö: 1, log_level: x }\r\n";
     let found = parse(text).expect_err("errors");
@@ -275,6 +273,15 @@ fn a_node_without_a_server_is_refused() {
             "unknown key",
             "`servers`",
         )],
+    );
+}
+
+#[test]
+fn a_queue_holds_two_messages() {
+    let message = "expected at least twice `message_bytes`, 8388608, got the number `4096`";
+    assert_errors(
+        &with_top("limits: { queue_bytes: 4096 }"),
+        &[(6, 24, "limits.queue_bytes", message, "raise it or lower")],
     );
 }
 

@@ -4,5 +4,6 @@ mod accepted;
 mod blocks;
 mod errors;
 mod examples;
+mod files;
 mod hostile;
 mod support;
