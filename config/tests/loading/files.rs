@@ -14,7 +14,7 @@ fn placeholders_are_read_from_the_process_and_the_disk() {
     let text = format!(
         "{}    controller: {{ token_provider: {{ shared_secret: \"${{file:{}}}\" }} }}\n\
          runtime: {{ thread_name: \"${{env:CARGO_PKG_NAME}}\" }}\n",
-        with_top("").trim_end_matches('\n').to_owned() + "\n",
+        with_top(""),
         secret.display()
     );
     let path = folder.path().join("config.yaml");
