@@ -1,6 +1,8 @@
 //! What the endpoint says in HTTP: which request opens a channel, how it is refused, how a
 //! channel ends.
 
+use std::fmt;
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tonic::{Code, Status};
@@ -20,6 +22,15 @@ pub enum Refusal {
     NotGrpc(StatusCode),
     /// A gRPC request for something else; answered with a gRPC status and no body.
     Status(Status),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotGrpc(status) => write!(f, "not a gRPC request (HTTP {status})"),
+            Self::Status(status) => f.write_str(status.message()),
+        }
+    }
 }
 
 impl Refusal {

@@ -8,6 +8,7 @@ use crate::metadata::{self, Metadata};
 use crate::secret::Secret;
 use crate::section::Section;
 use crate::tls::{self, ClientTls};
+use crate::tree::{Entry, Kind};
 use crate::value::{Case, Value};
 
 /// An endpoint to connect to (reference of 0.6, client block): an entry of `dataplane.clients` or
@@ -75,11 +76,11 @@ pub struct RateLimit {
 /// How a client notices that the other end is gone (`keepalive`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientKeepalive {
-    /// `tcp_keepalive`, default `60s`.
+    /// `tcp_keepalive`, above zero, default `60s`.
     pub tcp: Duration,
-    /// `http2_keepalive`: time between pings, default `60s`.
+    /// `http2_keepalive`: time between pings, above zero, default `60s`.
     pub http2: Duration,
-    /// `timeout`: how long to wait for the answer to a ping, default `10s`.
+    /// `timeout`: how long to wait for the answer to a ping, above zero, default `10s`.
     pub timeout: Duration,
     /// `keep_alive_while_idle`: ping without an open stream too. Default false.
     pub while_idle: bool,
@@ -151,11 +152,15 @@ fn read_ineffective(section: &mut Section<'_>) {
     section.ineffective("compression", "no release compresses messages", |value| {
         value.choice(&COMPRESSIONS, Case::Sensitive)
     });
-    section.ineffective("connection_timeout", "use `connect_timeout`", Some);
+    section.ineffective(
+        "connection_timeout",
+        "`connect_timeout` is the key that is read",
+        Some,
+    );
     section.ineffective("permit_without_stream", USE_WHILE_IDLE, Some);
 }
 
-const USE_WHILE_IDLE: &str = "use `keepalive.keep_alive_while_idle`";
+const USE_WHILE_IDLE: &str = "`keepalive.keep_alive_while_idle` is the key that is read";
 
 fn read_request_timeout(value: Value<'_>) -> Option<Option<Duration>> {
     let timeout = value.clone().duration_or_none()?;
@@ -167,7 +172,10 @@ fn read_request_timeout(value: Value<'_>) -> Option<Option<Duration>> {
 }
 
 fn read_rate_limit(value: Value<'_>) -> Option<RateLimit> {
-    let text = value.text()?;
+    let text = match &value.node.kind {
+        Kind::Text(text) => text.text.as_str(),
+        _ => "",
+    };
     let parsed = text.split_once('/').and_then(|(count, seconds)| {
         let count = count
             .trim()
@@ -188,13 +196,13 @@ fn read_keepalive(value: Value<'_>) -> Option<ClientKeepalive> {
     let mut section = value.section()?;
     let keepalive = ClientKeepalive {
         tcp: section
-            .optional("tcp_keepalive", Value::duration)
+            .optional("tcp_keepalive", Value::positive_duration)
             .unwrap_or(MINUTE),
         http2: section
-            .optional("http2_keepalive", Value::duration)
+            .optional("http2_keepalive", Value::positive_duration)
             .unwrap_or(MINUTE),
         timeout: section
-            .optional("timeout", Value::duration)
+            .optional("timeout", Value::positive_duration)
             .unwrap_or(Duration::from_secs(10)),
         while_idle: section
             .optional("keep_alive_while_idle", Value::boolean)
@@ -226,15 +234,15 @@ fn read_proxy(value: Value<'_>) -> Option<Proxy> {
 }
 
 fn read_headers(value: Value<'_>) -> Option<Headers> {
-    let read = |(name, value): (&str, Value<'_>)| {
-        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+    let read = |(entry, value): (&Entry, Value<'_>)| {
+        if HeaderName::from_bytes(entry.key.as_bytes()).is_err() {
             return value.fail("expected a key that is the name of an HTTP header", None);
         }
         let text = value.clone().secret()?;
         if HeaderValue::from_str(text.expose()).is_err() {
             return value.fail("expected printable ASCII as the value of a header", None);
         }
-        Some((name.to_owned(), text))
+        Some((entry.key.clone(), text))
     };
     Some(value.pairs()?.into_iter().filter_map(read).collect())
 }

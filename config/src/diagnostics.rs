@@ -66,7 +66,8 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Everything found in one run over a file, in the order of the file.
+/// Everything found in one run over a file, in the order of the file; of a file with more than
+/// 200 errors or warnings the first 200 found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -125,17 +126,23 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+/// How many errors, and how many warnings, of one file are kept. A file with more is not a
+/// configuration, and nobody reads on.
+const MOST: usize = 200;
+
 /// Collects findings while a file is read.
 pub(crate) struct Findings {
     file: Arc<str>,
-    list: RefCell<Vec<Diagnostic>>,
+    errors: RefCell<Vec<Diagnostic>>,
+    warnings: RefCell<Vec<Diagnostic>>,
 }
 
 impl Findings {
     pub(crate) fn new(file: &str) -> Self {
         Self {
             file: file.into(),
-            list: RefCell::default(),
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
         }
     }
 
@@ -148,6 +155,11 @@ impl Findings {
         hint: Option<String>,
     ) {
         self.add(Severity::Error, at, key, message.into(), hint);
+    }
+
+    /// Whether further errors are not kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.borrow().len() >= MOST
     }
 
     /// Records that something does not have the effect it seems to have.
@@ -169,20 +181,27 @@ impl Findings {
         message: String,
         hint: Option<String>,
     ) {
-        self.list.borrow_mut().push(Diagnostic {
-            severity,
-            file: Arc::clone(&self.file),
-            line: at.line,
-            column: at.column,
-            key: key.to_owned(),
-            message,
-            hint,
-        });
+        let mut list = match severity {
+            Severity::Error => self.errors.borrow_mut(),
+            Severity::Warning => self.warnings.borrow_mut(),
+        };
+        if list.len() < MOST {
+            list.push(Diagnostic {
+                severity,
+                file: Arc::clone(&self.file),
+                line: at.line,
+                column: at.column,
+                key: key.to_owned(),
+                message,
+                hint,
+            });
+        }
     }
 
     /// The findings in the order of the file.
     pub(crate) fn finish(self) -> Diagnostics {
-        let mut list = self.list.into_inner();
+        let mut list = self.errors.into_inner();
+        list.append(&mut self.warnings.into_inner());
         list.sort_by_key(|d| (d.line, d.column));
         Diagnostics(list)
     }

@@ -63,12 +63,12 @@ const CLIENT_FORM: &str = "`http://host:port`, `https://host:port` or `quic://ho
 /// The endpoint of a client block.
 pub(crate) fn read_client(value: Value<'_>) -> Option<Endpoint> {
     let text = value.filled_text()?;
+    if text.contains('@') {
+        return fail_credentials(&value, "`auth.basic`");
+    }
     if !text.contains("://") {
         let hint = "put a scheme before it, as `http://`";
         return value.expected_with_hint(CLIENT_FORM, hint);
-    }
-    if has_credentials(text) {
-        return fail_credentials(&value, "auth.basic");
     }
     let Ok(uri) = text.parse::<Uri>() else {
         return value.expected(CLIENT_FORM);
@@ -102,8 +102,8 @@ pub(crate) fn read_client(value: Value<'_>) -> Option<Endpoint> {
 /// A URI that is only checked, as `proxy.url` or `origin`.
 pub(crate) fn read_uri(value: Value<'_>, schemes: &[&str]) -> Option<String> {
     let text = value.filled_text()?;
-    if has_credentials(text) {
-        return fail_credentials(&value, "username and password");
+    if text.contains('@') {
+        return fail_credentials(&value, "the keys `username` and `password`");
     }
     let uri = text.parse::<Uri>().ok();
     let fits = uri.is_some_and(|uri| {
@@ -120,14 +120,6 @@ pub(crate) fn read_uri(value: Value<'_>, schemes: &[&str]) -> Option<String> {
         return value.expected(forms.join(" or "));
     }
     Some(text.to_owned())
-}
-
-fn has_credentials(text: &str) -> bool {
-    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
-    authority
-        .split('/')
-        .next()
-        .is_some_and(|authority| authority.contains('@'))
 }
 
 fn fail_credentials<T>(value: &Value<'_>, instead: &str) -> Option<T> {

@@ -52,6 +52,7 @@ impl Default for Limits {
     }
 }
 
+const MOST: usize = 1_000_000;
 const SMALLEST_MESSAGE: usize = 1024;
 const LARGEST_QUEUE: usize = 1024 * 1024 * 1024;
 const LARGEST_RESERVE: usize = 16 * 1024 * 1024;
@@ -61,20 +62,20 @@ const LONGEST_MS: u64 = 600_000;
 pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
     let default = Limits::default();
     let mut section = value.section()?;
+    let links = number(&mut section, "links", 1..=MOST, default.links);
+    let subscriptions_per_link = number(
+        &mut section,
+        "subscriptions_per_link",
+        1..=MOST,
+        default.subscriptions_per_link,
+    );
+    let message_bytes = section.optional("message_bytes", |value| {
+        value.integer(SMALLEST_MESSAGE..=GRPC_MESSAGE_BYTES)
+    });
     let limits = Limits {
-        links: number(&mut section, "links", 1..=1_000_000, default.links),
-        subscriptions_per_link: number(
-            &mut section,
-            "subscriptions_per_link",
-            1..=1_000_000,
-            default.subscriptions_per_link,
-        ),
-        message_bytes: number(
-            &mut section,
-            "message_bytes",
-            SMALLEST_MESSAGE..=GRPC_MESSAGE_BYTES,
-            default.message_bytes,
-        ),
+        links,
+        subscriptions_per_link,
+        message_bytes: message_bytes.unwrap_or(default.message_bytes),
         queue_bytes: number(
             &mut section,
             "queue_bytes",
@@ -107,7 +108,9 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
             default.partial_message,
         ),
     };
-    check_queue(&mut section, &limits);
+    if message_bytes.is_some() || !section.has("message_bytes") {
+        check_queue(&mut section, &limits);
+    }
     section.finish();
     Some(limits)
 }

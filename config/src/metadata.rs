@@ -29,7 +29,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Metadata> {
     let pairs = value.pairs()?.into_iter();
     Some(
         pairs
-            .filter_map(|(key, value)| Some((key.to_owned(), read_value(value)?)))
+            .filter_map(|(entry, value)| Some((entry.key.clone(), read_value(value)?)))
             .collect(),
     )
 }
@@ -40,7 +40,7 @@ fn read_value(value: Value<'_>) -> Option<MetadataValue> {
         Kind::Boolean(boolean) => Some(MetadataValue::Boolean(*boolean)),
         Kind::Number(number) => match (number.parse(), number.parse()) {
             (Ok(integer), _) => Some(MetadataValue::Integer(integer)),
-            (_, Ok(float)) => Some(MetadataValue::Float(float)),
+            (_, Ok(float)) if f64::is_finite(float) => Some(MetadataValue::Float(float)),
             _ => value.expected("a finite number"),
         },
         Kind::Text(text) => Some(MetadataValue::Text(text.text.clone())),

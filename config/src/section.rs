@@ -11,6 +11,8 @@ pub(crate) struct Section<'a> {
     valid: Vec<&'static str>,
     /// Keys that may not stand here, but were already reported in better words.
     reported: Vec<&'static str>,
+    /// Keys that have to be given and are not, each with a hint.
+    absent: Vec<(&'static str, Option<String>)>,
 }
 
 impl<'a> Section<'a> {
@@ -20,6 +22,7 @@ impl<'a> Section<'a> {
             entries,
             valid: Vec::new(),
             reported: Vec::new(),
+            absent: Vec::new(),
         }
     }
 
@@ -61,14 +64,9 @@ impl<'a> Section<'a> {
         self.missing(key, None)
     }
 
-    /// Reports that `key` has to be given.
-    pub(crate) fn missing<T>(&self, key: &str, hint: Option<String>) -> Option<T> {
-        let at = self
-            .entry(key)
-            .map_or(self.value.at(), |entry| entry.key_at);
-        let path = key_path(&self.value.path, key);
-        let message = "required, but not given";
-        self.value.findings.error(at, &path, message, hint);
+    /// Notes that `key` has to be given; [`Self::finish`] reports it.
+    pub(crate) fn missing<T>(&mut self, key: &'static str, hint: Option<String>) -> Option<T> {
+        self.absent.push((key, hint));
         None
     }
 
@@ -142,16 +140,30 @@ impl<'a> Section<'a> {
         !self.reported.is_empty()
     }
 
-    /// Reports every key that was not asked for, with the nearest one that was.
-    pub(crate) fn finish(self) {
-        for entry in self.unknown() {
-            let hint = match nearest(&entry.key, self.valid.iter().copied()) {
+    /// Reports every key that was not asked for, with the nearest one that was, and every required
+    /// key that is not given, unless a key that was not asked for is a slip of it.
+    pub(crate) fn finish(mut self) {
+        let findings = self.value.findings;
+        let unknown: Vec<_> = self.unknown().collect();
+        for entry in unknown {
+            if findings.is_full() {
+                return;
+            }
+            let meant = nearest(&entry.key, self.valid.iter().copied());
+            let hint = match meant {
                 Some(key) => format!("did you mean `{key}`?"),
                 None => format!("keys known here: {}", self.valid.join(", ")),
             };
+            self.absent.retain(|(key, _)| Some(*key) != meant);
             let path = key_path(&self.value.path, &entry.key);
-            let findings = self.value.findings;
             findings.error(entry.key_at, &path, "unknown key", Some(hint));
+        }
+        for (key, hint) in std::mem::take(&mut self.absent) {
+            let at = self
+                .entry(key)
+                .map_or(self.value.at(), |entry| entry.key_at);
+            let path = key_path(&self.value.path, key);
+            findings.error(at, &path, "required, but not given", hint);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::endpoint;
 use crate::metadata::{self, Metadata};
 use crate::section::Section;
 use crate::tls::{self, ServerTls};
+use crate::tree::Kind;
 use crate::value::Value;
 
 /// A listener (reference of 0.6, server block): an entry of `dataplane.servers` or
@@ -38,12 +39,12 @@ pub struct Server {
 /// How a server notices that a client is gone (`keepalive`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerKeepalive {
-    /// `time` between pings, default `2m`.
+    /// `time` between pings, above zero, default `2m`.
     pub time: Duration,
-    /// `timeout`: how long to wait for the answer to a ping, default `20s`.
+    /// `timeout`: how long to wait for the answer to a ping, above zero, default `20s`.
     pub timeout: Duration,
-    /// `max_connection_age`: when a client is asked to connect anew, default `2h`. Does not cut
-    /// open streams.
+    /// `max_connection_age`: when a client is asked to connect anew, above zero, default `2h`.
+    /// Does not cut open streams.
     pub max_connection_age: Duration,
 }
 
@@ -147,8 +148,10 @@ fn read_tls(section: &mut Section<'_>, role: Role) -> Option<Option<ServerTls>> 
 
 /// A listener that let everyone in although certificates were asked for would be open unnoticed.
 fn refuse_client_certificates(tls: &Value<'_>) {
-    for (key, value) in tls.fields() {
-        if matches!(key, "client_ca_file" | "client_ca_pem") {
+    for (entry, value) in tls.fields() {
+        if matches!(entry.key.as_str(), "client_ca_file" | "client_ca_pem")
+            && !matches!(value.node.kind, Kind::Null)
+        {
             value.fail::<()>(
                 "client certificates are not supported yet, so this server is not opened",
                 Some("remove the key, and restrict who reaches the port by other means".into()),
@@ -181,13 +184,13 @@ fn read_keepalive(value: Value<'_>) -> Option<ServerKeepalive> {
     let mut section = value.section()?;
     let keepalive = ServerKeepalive {
         time: section
-            .optional("time", Value::duration)
+            .optional("time", Value::positive_duration)
             .unwrap_or(default.time),
         timeout: section
-            .optional("timeout", Value::duration)
+            .optional("timeout", Value::positive_duration)
             .unwrap_or(default.timeout),
         max_connection_age: section
-            .optional("max_connection_age", Value::duration)
+            .optional("max_connection_age", Value::positive_duration)
             .unwrap_or(default.max_connection_age),
     };
     let why = "no connection ends for being idle or after a grace period";

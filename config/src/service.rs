@@ -8,6 +8,7 @@ use crate::diagnostics::shown;
 use crate::endpoint::{self, Endpoint};
 use crate::section::Section;
 use crate::server::{self, Role, Server};
+use crate::tree::Entry;
 use crate::value::Value;
 
 /// One node of the network (reference of 0.6, an entry of `services`).
@@ -70,13 +71,13 @@ pub(crate) fn read_all(value: Value<'_>) -> Option<Vec<Service>> {
     Some(
         pairs
             .into_iter()
-            .filter_map(|(id, value)| read(id, value))
+            .filter_map(|(entry, value)| read(entry, value))
             .collect(),
     )
 }
 
-fn read(id: &str, value: Value<'_>) -> Option<Service> {
-    let name = read_id(id, &value);
+fn read(entry: &Entry, value: Value<'_>) -> Option<Service> {
+    let name = read_id(entry, &value);
     let mut section = value.section()?;
     let node_id = section.optional("node_id", read_node_id);
     let group_name = section.optional("group_name", Value::owned_text);
@@ -87,7 +88,7 @@ fn read(id: &str, value: Value<'_>) -> Option<Service> {
     let controller = section.optional("controller", read_controller);
     section.finish();
     Some(Service {
-        id: id.to_owned(),
+        id: entry.key.clone(),
         node_id: node_id.unwrap_or_else(|| name.unwrap_or_default().to_owned()),
         group_name,
         dataplane: dataplane?,
@@ -96,10 +97,16 @@ fn read(id: &str, value: Value<'_>) -> Option<Service> {
 }
 
 /// The name part of a service id.
-fn read_id<'i>(id: &'i str, value: &Value<'_>) -> Option<&'i str> {
+fn read_id<'a>(entry: &'a Entry, value: &Value<'_>) -> Option<&'a str> {
     const HINT: &str = "write `slim/NAME` with a name of a-z, 0-9 and -, such as `slim/0`";
-    let fail = |what: String| value.fail(format!("service id: {what}"), Some(HINT.into()));
-    match id.split_once('/') {
+    let fail = |what: String| {
+        let message = format!("service id: {what}");
+        let hint = Some(HINT.to_owned());
+        let findings = value.findings;
+        findings.error(entry.key_at, &value.path, message, hint);
+        None
+    };
+    match entry.key.split_once('/') {
         Some(("slim", name)) if is_name(name) => Some(name),
         Some(("slim", name)) if name.len() > NAME_BYTES => fail(format!(
             "expected a name of at most {NAME_BYTES} bytes, got {}",
@@ -110,7 +117,7 @@ fn read_id<'i>(id: &'i str, value: &Value<'_>) -> Option<&'i str> {
             shown(name)
         )),
         Some((kind, _)) => fail(format!("expected the kind `slim`, got {}", shown(kind))),
-        None => fail(format!("expected `slim/NAME`, got {}", shown(id))),
+        None => fail(format!("expected `slim/NAME`, got {}", shown(&entry.key))),
     }
 }
 
@@ -135,7 +142,7 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
     let servers = read_servers(&mut section, Role::Dataplane);
     let clients = read_clients(&mut section, "no link to it is opened yet");
     let routes = section.optional("routes", |value| {
-        let routes = value.each(|route| read_route(route, &clients))?;
+        let routes = value.each(|route| read_route(route, clients.as_ref()))?;
         if !routes.is_empty() {
             value.warn(
                 "valid, but no link is opened yet, so the routes lead nowhere",
@@ -147,10 +154,12 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
     let why = "only the controller sends messages of its own";
     section.ineffective("token_provider", why, auth::read_provider);
     section.ineffective("token_verifier", why, auth::read_verifier);
+    // A key that is misspelt is the better finding.
+    let misspelt = section.has_unknown();
     section.finish();
-    let servers = servers?;
-    if servers.given == 0 {
-        let message = if clients.is_empty() {
+    let (servers, clients) = (servers?, clients?);
+    if servers.given == 0 && !misspelt {
+        let message = if clients.given == 0 {
             "expected at least one data plane server, got none"
         } else {
             "expected at least one data plane server: a node with clients only is not supported yet"
@@ -159,7 +168,7 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
     }
     Some(Dataplane {
         servers: servers.read,
-        clients,
+        clients: clients.read,
         routes: routes.unwrap_or_default(),
     })
 }
@@ -167,11 +176,6 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
 fn read_controller(value: Value<'_>) -> Option<Controller> {
     let mut section = value.section()?;
     let servers = read_servers(&mut section, Role::Controller);
-    if let Some(value) = section.child("servers")
-        && servers.as_ref().is_some_and(|servers| servers.given > 0)
-    {
-        value.warn("valid, but not served yet", None);
-    }
     let clients = read_clients(&mut section, "no control plane is connected to yet");
     let token_provider = section.optional("token_provider", auth::read_provider);
     let why = "no release uses it";
@@ -179,55 +183,68 @@ fn read_controller(value: Value<'_>) -> Option<Controller> {
     section.finish();
     Some(Controller {
         servers: servers?.read,
-        clients,
+        clients: clients?.read,
         token_provider: token_provider.unwrap_or_default(),
     })
 }
 
-/// How many servers a file gives, and those that could be read.
-struct Servers {
+/// Blocks of a list: how many a file gives, and those that could be read.
+struct Blocks<T> {
     given: usize,
-    read: Vec<Server>,
+    read: Vec<T>,
 }
 
-/// The servers of a section; `None` if they are not a list.
-fn read_servers(section: &mut Section<'_>, role: Role) -> Option<Servers> {
-    let Some(value) = section.child("servers") else {
-        return Some(Servers {
-            given: 0,
-            read: Vec::new(),
-        });
+impl<T> Blocks<T> {
+    const NONE: Self = Self {
+        given: 0,
+        read: Vec::new(),
     };
+}
+
+/// The blocks of a list; `None` if it is not one.
+fn read_blocks<'a, T>(
+    value: &Value<'a>,
+    read: impl FnMut(Value<'a>) -> Option<T>,
+) -> Option<Blocks<T>> {
     let items = value.items()?;
-    Some(Servers {
+    Some(Blocks {
         given: items.len(),
-        read: items
-            .into_iter()
-            .filter_map(|value| server::read(value, role))
-            .collect(),
+        read: items.into_iter().filter_map(read).collect(),
     })
 }
 
-fn read_clients(section: &mut Section<'_>, not_served: &str) -> Vec<Client> {
-    let clients = section.optional("clients", |value| {
-        let mut seen = HashSet::new();
-        let clients = value.each(|value| {
-            let client = client::read(value.clone())?;
-            if !seen.insert(client.endpoint.clone()) {
-                let message = format!("expected unique endpoints, got {} again", client.endpoint);
-                return value.fail(message, Some("remove one of the two".into()));
-            }
-            Some(client)
-        })?;
-        if !clients.is_empty() {
-            value.warn(format!("valid, but {not_served}"), None);
-        }
-        Some(clients)
-    });
-    clients.unwrap_or_default()
+fn read_servers(section: &mut Section<'_>, role: Role) -> Option<Blocks<Server>> {
+    let Some(value) = section.child("servers") else {
+        return Some(Blocks::NONE);
+    };
+    let servers = read_blocks(&value, |value| server::read(value, role))?;
+    if role == Role::Controller && servers.given > 0 {
+        value.warn("valid, but not served yet", None);
+    }
+    Some(servers)
 }
 
-fn read_route(value: Value<'_>, clients: &[Client]) -> Option<Route> {
+fn read_clients(section: &mut Section<'_>, not_served: &str) -> Option<Blocks<Client>> {
+    let Some(value) = section.child("clients") else {
+        return Some(Blocks::NONE);
+    };
+    let mut seen = HashSet::new();
+    let clients = read_blocks(&value, |value| {
+        let client = client::read(value.clone())?;
+        if !seen.insert(client.endpoint.clone()) {
+            let message = format!("expected unique endpoints, got {} again", client.endpoint);
+            let endpoint = value.field("endpoint").unwrap_or(value);
+            return endpoint.fail(message, Some("remove one of the two".into()));
+        }
+        Some(client)
+    })?;
+    if clients.given > 0 {
+        value.warn(format!("valid, but {not_served}"), None);
+    }
+    Some(clients)
+}
+
+fn read_route(value: Value<'_>, clients: Option<&Blocks<Client>>) -> Option<Route> {
     let mut section = value.section()?;
     let name = section.required("name", read_name);
     let via = section.required("via", |value| read_via(value, clients));
@@ -245,18 +262,19 @@ fn read_name(value: Value<'_>) -> Option<TextName> {
     }
 }
 
-fn read_via(value: Value<'_>, clients: &[Client]) -> Option<Endpoint> {
+/// The endpoint of one of `clients`. If one of them is wrong it may be the one that is meant.
+fn read_via(value: Value<'_>, clients: Option<&Blocks<Client>>) -> Option<Endpoint> {
     let via = endpoint::read_client(value.clone())?;
-    if clients.iter().any(|client| client.endpoint == via) {
+    let clients = clients?;
+    let known = || clients.read.iter().map(|client| &client.endpoint);
+    if clients.read.len() < clients.given || known().any(|endpoint| *endpoint == via) {
         return Some(via);
     }
-    let known: Vec<_> = clients
-        .iter()
-        .map(|client| client.endpoint.to_string())
-        .collect();
-    let hint = match known.as_slice() {
-        [] => "add a client with this endpoint to `dataplane.clients`".to_owned(),
-        known => format!("endpoints of `dataplane.clients`: {}", known.join(", ")),
+    let hint = if clients.given == 0 {
+        "add a client with this endpoint to `dataplane.clients`".to_owned()
+    } else {
+        let known: Vec<_> = known().map(Endpoint::to_string).collect();
+        format!("endpoints of `dataplane.clients`: {}", known.join(", "))
     };
     value.expected_with_hint("the endpoint of one of `dataplane.clients`", &hint)
 }

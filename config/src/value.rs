@@ -65,7 +65,7 @@ impl<'a> Value<'a> {
     pub(crate) fn section(&self) -> Option<Section<'a>> {
         match &self.node.kind {
             Kind::Mapping(entries) => Some(Section::new(self.clone(), entries)),
-            _ => self.expected("a mapping"),
+            _ => self.expected_unshown("a mapping"),
         }
     }
 
@@ -73,7 +73,7 @@ impl<'a> Value<'a> {
     pub(crate) fn items(&self) -> Option<Vec<Self>> {
         match &self.node.kind {
             Kind::List(_) => Some(self.elements()),
-            _ => self.expected("a list"),
+            _ => self.expected_unshown("a list"),
         }
     }
 
@@ -83,10 +83,10 @@ impl<'a> Value<'a> {
     }
 
     /// The keys and values of a mapping whose keys are free.
-    pub(crate) fn pairs(&self) -> Option<Vec<(&'a str, Self)>> {
+    pub(crate) fn pairs(&self) -> Option<Vec<(&'a Entry, Self)>> {
         match &self.node.kind {
             Kind::Mapping(_) => Some(self.fields()),
-            _ => self.expected("a mapping"),
+            _ => self.expected_unshown("a mapping"),
         }
     }
 
@@ -102,14 +102,14 @@ impl<'a> Value<'a> {
     }
 
     /// The keys and values if this is a mapping, else none.
-    pub(crate) fn fields(&self) -> Vec<(&'a str, Self)> {
+    pub(crate) fn fields(&self) -> Vec<(&'a Entry, Self)> {
         let entries: &[Entry] = match &self.node.kind {
             Kind::Mapping(entries) => entries,
             _ => &[],
         };
         let fields = entries.iter().map(|entry| {
             let path = key_path(&self.path, &entry.key);
-            (entry.key.as_str(), self.within(&entry.value, path))
+            (entry, self.within(&entry.value, path))
         });
         fields.collect()
     }
@@ -117,7 +117,9 @@ impl<'a> Value<'a> {
     /// The value of `name` if this is a mapping that has it.
     pub(crate) fn field(&self, name: &str) -> Option<Self> {
         let mut fields = self.fields().into_iter();
-        fields.find(|(key, _)| *key == name).map(|(_, value)| value)
+        fields
+            .find(|(entry, _)| entry.key == name)
+            .map(|(_, value)| value)
     }
 
     fn within(&self, node: &'a Node, path: String) -> Self {
@@ -156,6 +158,13 @@ impl<'a> Value<'a> {
     /// The path of a file.
     pub(crate) fn file_path(self) -> Option<PathBuf> {
         let path = self.filled_text()?;
+        if path.starts_with("-----BEGIN") {
+            let hint = "a text in PEM form belongs to the key that ends in `pem`";
+            return self.fail(
+                "expected the path of a file, got its content",
+                Some(hint.into()),
+            );
+        }
         if path.contains('\0') {
             return self.expected("the path of a file");
         }
@@ -264,7 +273,8 @@ impl<'a> Value<'a> {
             .map(|word| format!("`{word}`"))
             .collect::<Vec<_>>();
         let what = format!("one of {}", list.join(", "));
-        match nearest(text, words) {
+        let part_of = |word: &&str| text.len() > 1 && word.contains(text);
+        match nearest(text, words.clone()).or_else(|| words.clone().find(part_of)) {
             Some(word) => self.expected_with_hint(what, &format!("did you mean `{word}`?")),
             None => self.expected(what),
         }

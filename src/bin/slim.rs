@@ -1,1 +1,101 @@
-fn main() {}
+//! The SLIM node.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use slim_config::{Diagnostics, Loaded};
+use slim_quic::node::lifecycle::{self, Exit};
+
+const EXIT_CODES: &str = "Exit codes: 0 stopped cleanly, 1 did not start, 2 wrong command line, \
+                          3 wrong configuration, 4 stopped before everything was written";
+
+/// Routes SLIM messages by name. Without a file it runs on embedded defaults.
+#[derive(Parser)]
+#[command(name = "slim", after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    run: Run,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Configuration file (YAML)
+    #[arg(short, long, value_name = "FILE", env = "CONFIG")]
+    config: Option<PathBuf>,
+    /// Data-plane address of the embedded defaults; the admin port is then any free one
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    listen: Option<SocketAddr>,
+    /// Print build information
+    #[arg(short, long)]
+    version: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Work with configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Report everything that is wrong with a file, without binding or connecting
+    Check {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Config(ConfigCommand::Check { file })) => check(&file),
+        None if cli.run.version => print_version(),
+        None => run(&cli.run),
+    }
+    .into()
+}
+
+fn run(args: &Run) -> Exit {
+    let (config, warnings) = match &args.config {
+        Some(file) => match slim_config::load(file) {
+            Ok(Loaded { config, warnings }) => (config, warnings),
+            Err(error) => return report(&error),
+        },
+        None => (lifecycle::defaults(args.listen), Diagnostics::default()),
+    };
+    lifecycle::run(&config, &warnings)
+}
+
+#[expect(clippy::print_stdout, reason = "the answer to the command")]
+fn check(file: &Path) -> Exit {
+    match lifecycle::check(file) {
+        Ok(warnings) => {
+            print!("{warnings}");
+            println!("{}: valid", file.display());
+            Exit::Clean
+        }
+        Err(error) => report(&error),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer to the command")]
+fn print_version() -> Exit {
+    println!("Version:\t{}", env!("CARGO_PKG_VERSION"));
+    println!("Build Date:\t{}", env!("SLIM_BUILD_DATE"));
+    println!("Git SHA:\t{}", env!("SLIM_GIT_SHA"));
+    println!("Profile:\t{}", env!("SLIM_PROFILE"));
+    Exit::Clean
+}
+
+/// Errors of the configuration go to standard error, since logging needs a configuration.
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn report(error: &dyn std::error::Error) -> Exit {
+    eprintln!("{error}");
+    Exit::Config
+}

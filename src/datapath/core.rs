@@ -113,6 +113,11 @@ impl Core {
         &self.counters
     }
 
+    /// Fill levels of every egress queue.
+    pub fn marks(&self) -> &Marks {
+        &self.config.marks
+    }
+
     /// Adds a link that frames messages as `framing`; `peer` is the address of its other end.
     pub fn open_link(&mut self, peer: &str, framing: Framing) -> LinkId {
         let core = self.id();
@@ -322,6 +327,10 @@ impl Core {
     /// has been handled.
     pub fn flush(&mut self) {
         self.mail.flush();
+        if !self.slow_events.is_empty() {
+            // The turn logs them, and minds the deadline.
+            self.mail.wake_self();
+        }
     }
 
     /// When the next link's time is up.

@@ -104,14 +104,19 @@ impl Mailboxes {
     /// Retries what did not fit, and wakes every core that got mail since the last call; and
     /// this one, if something still does not fit or mail is left.
     pub fn flush(&mut self) {
-        let all_sent = self
+        let full = self
             .outboxes
             .iter_mut()
-            .map(Outbox::flush)
-            .fold(true, |a, b| a && b);
-        if !self.sequencer.flush() || !all_sent || !self.inbox.is_empty() {
-            self.outboxes[usize::from(self.core.0)].wake();
+            .filter_map(|outbox| (!outbox.flush()).then_some(()));
+        let full = full.count();
+        if full > 0 || !self.sequencer.flush() || !self.inbox.is_empty() {
+            self.wake_self();
         }
+    }
+
+    /// Makes this core take a turn.
+    pub fn wake_self(&self) {
+        self.outboxes[usize::from(self.core.0)].wake();
     }
 }
 

@@ -1,0 +1,9 @@
+//! Files as operators write them, through the public interface of the crate.
+
+mod accepted;
+mod blocks;
+mod errors;
+mod examples;
+mod files;
+mod hostile;
+mod support;

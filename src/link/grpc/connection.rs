@@ -1,0 +1,170 @@
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::server::Connection;
+use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{Gateway, Http2Settings, Streams, stream};
+use crate::link::incident::Incident;
+
+/// Flow-control windows as published servers announce them: they bound what a client can have
+/// in flight to a source that is paused.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What one stream may have buffered for writing, beside its queue.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// The default of published servers for request headers.
+const HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// How long a finished connection may take to say goodbye.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How a connection ended.
+enum Ended {
+    Closed,
+    Incident(Incident, String),
+}
+
+/// Serves one connection until it ends. `io` is plain TCP or TLS; `accepted` is when the
+/// connection was accepted, from which the handshake's time counts.
+pub async fn serve_connection<Io>(
+    io: Io,
+    peer: SocketAddr,
+    accepted: std::time::Instant,
+    settings: Http2Settings,
+    gateway: Rc<Gateway>,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let deadline = Instant::from_std(accepted + gateway.limits.handshake);
+    let ended = match timeout_at(deadline, builder(&settings).handshake(io)).await {
+        Ok(Ok(connection)) => drive(connection, peer, deadline, settings, &gateway).await,
+        Ok(Err(error)) => Ended::Incident(incident_of(&error), error.to_string()),
+        Err(_) => Ended::Incident(Incident::HandshakeTimeout, "no HTTP/2 preface".into()),
+    };
+    if let Ended::Incident(incident, detail) = ended {
+        gateway.report(incident, &peer, &detail);
+    }
+}
+
+fn builder(settings: &Http2Settings) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(settings.max_header_list_size.unwrap_or(HEADER_LIST_BYTES));
+    if let Some(bytes) = settings.max_frame_size {
+        builder.max_frame_size(bytes);
+    }
+    if let Some(streams) = settings.max_concurrent_streams {
+        builder.max_concurrent_streams(streams);
+    }
+    builder
+}
+
+/// Accepts streams, keeps the connection alive, and says goodbye.
+async fn drive<Io>(
+    mut connection: Connection<Io, Bytes>,
+    peer: SocketAddr,
+    deadline: Instant,
+    settings: Http2Settings,
+    gateway: &Rc<Gateway>,
+) -> Ended
+where
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let streams = Streams::default();
+    let ping_pong = connection.ping_pong().expect("taken once per connection");
+    let mut keepalive = pin!(keepalive(ping_pong, settings));
+    let mut first_stream = pin!(sleep_until(deadline));
+    let mut age = pin!(tokio::time::sleep(settings.max_connection_age));
+    let (mut had_stream, mut leaving) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    had_stream = true;
+                    let open = streams.open();
+                    let gateway = Rc::clone(gateway);
+                    let tracker = gateway.tasks.clone();
+                    tracker.spawn_local(async move {
+                        stream::serve_stream(request, respond, peer, gateway).await;
+                        drop(open);
+                    });
+                }
+                Some(Err(error)) => return ended_with(&error, streams.count()),
+                None => return Ended::Closed,
+            },
+            () = &mut keepalive => {
+                return Ended::Incident(Incident::KeepaliveTimeout, "half-open".into());
+            }
+            () = &mut first_stream, if !had_stream => {
+                return Ended::Incident(Incident::HandshakeTimeout, "no stream".into());
+            }
+            () = &mut age, if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            () = gateway.finish.cancelled() => return say_goodbye(connection, &streams).await,
+        }
+    }
+}
+
+/// Lets the streams of a stopping node end, then closes the connection.
+async fn say_goodbye<Io>(mut connection: Connection<Io, Bytes>, streams: &Streams) -> Ended
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    connection.graceful_shutdown();
+    let mut all_said = pin!(async {
+        streams.all_ended().await;
+        tokio::time::sleep(GOODBYE).await;
+    });
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                // A stream that was under way before the goodbye: dropped, which refuses it.
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Ended::Closed,
+            },
+            () = &mut all_said => return Ended::Closed,
+        }
+    }
+}
+
+/// Pings the peer for as long as it answers.
+async fn keepalive(mut ping_pong: PingPong, settings: Http2Settings) {
+    loop {
+        tokio::time::sleep(settings.keepalive_time).await;
+        let pong = ping_pong.ping(Ping::opaque());
+        match tokio::time::timeout(settings.keepalive_timeout, pong).await {
+            Ok(Ok(_)) => {}
+            // The connection itself reports why.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}
+
+fn ended_with(error: &h2::Error, open_streams: usize) -> Ended {
+    let incident = incident_of(error);
+    if incident == Incident::ConnectionLost && open_streams == 0 {
+        return Ended::Closed;
+    }
+    Ended::Incident(incident, error.to_string())
+}
+
+fn incident_of(error: &h2::Error) -> Incident {
+    if error.is_io() || error.is_remote() {
+        Incident::ConnectionLost
+    } else {
+        Incident::NotHttp2
+    }
+}

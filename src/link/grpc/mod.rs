@@ -1,0 +1,166 @@
+//! The gRPC side of a core: connections of published clients, each with its streams.
+//!
+//! HTTP/2 is served with `h2` itself rather than through a server framework: a framework polls
+//! a response body only when flow control lets it, so a receiver that never reads could not be
+//! cut off alone; here its stream is reset, and the other streams of its connection go on.
+
+mod connection;
+mod reader;
+mod stream;
+mod writer;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::datapath::Core;
+use crate::link::incident::{Incident, IncidentLog, Incidents};
+
+pub use connection::serve_connection;
+
+/// Limits of the gRPC side; see the `limits` block of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct GrpcLimits {
+    /// Longest message in bytes of protobuf.
+    pub message_bytes: usize,
+    /// From the accepted connection to an open stream.
+    pub handshake: Duration,
+    /// From the first byte of a message to its last.
+    pub partial_message: Duration,
+    /// How long a source is not read because its only target is behind.
+    pub pause: Duration,
+}
+
+/// HTTP/2 settings of one listener; see the `servers` block of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2Settings {
+    /// Largest frame that clients may send, in bytes; `None` for HTTP/2's 16 KiB.
+    pub max_frame_size: Option<u32>,
+    /// Streams that a connection may have open; `None` for no limit.
+    pub max_concurrent_streams: Option<u32>,
+    /// Longest list of request headers in bytes; `None` for 16 KiB.
+    pub max_header_list_size: Option<u32>,
+    /// How often an open connection is pinged.
+    pub keepalive_time: Duration,
+    /// How long the answer may take.
+    pub keepalive_timeout: Duration,
+    /// After which time a connection is asked to open no more streams.
+    pub max_connection_age: Duration,
+}
+
+/// What all connections of one core share.
+pub struct Gateway {
+    /// The core's datapath.
+    pub core: RefCell<Core>,
+    /// Limits.
+    pub limits: GrpcLimits,
+    /// Connections and links that the whole node may have.
+    pub places: Places,
+    /// What went wrong on this core.
+    pub incidents: Arc<Incidents>,
+    /// Cancelled when the node stops: sources are read no further.
+    pub stop_reading: CancellationToken,
+    /// Cancelled after that: streams end once their queues are empty.
+    pub finish: CancellationToken,
+    /// The tasks of all connections and streams.
+    pub tasks: TaskTracker,
+    incident_log: IncidentLog,
+}
+
+impl Gateway {
+    /// A gateway without connections.
+    pub fn new(core: Core, limits: GrpcLimits, places: Places, incidents: Arc<Incidents>) -> Self {
+        Self {
+            core: RefCell::new(core),
+            limits,
+            places,
+            incidents,
+            stop_reading: CancellationToken::new(),
+            finish: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            incident_log: IncidentLog::default(),
+        }
+    }
+
+    /// Counts and logs an incident.
+    pub fn report(
+        &self,
+        incident: Incident,
+        peer: &dyn std::fmt::Display,
+        detail: &dyn std::fmt::Display,
+    ) {
+        self.incident_log
+            .report(&self.incidents, incident, peer, detail);
+    }
+}
+
+/// How many connections and links the whole node may have (`limits.links` of each).
+#[derive(Clone, Debug)]
+pub struct Places {
+    connections: Arc<Semaphore>,
+    links: Arc<Semaphore>,
+}
+
+impl Places {
+    /// Places for `limit` connections and as many links.
+    pub fn new(limit: usize) -> Self {
+        let places = || Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        Self {
+            connections: places(),
+            links: places(),
+        }
+    }
+
+    /// A connection's place until it is dropped; `None` when all are taken.
+    pub fn take_connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
+    fn take_link(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.links).try_acquire_owned().ok()
+    }
+}
+
+/// The streams that a connection has open.
+#[derive(Clone, Debug, Default)]
+struct Streams(Rc<OpenCount>);
+
+#[derive(Debug, Default)]
+struct OpenCount {
+    open: Cell<usize>,
+    none_left: Notify,
+}
+
+impl Streams {
+    fn open(&self) -> OpenStream {
+        self.0.open.set(self.count() + 1);
+        OpenStream(self.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.0.open.get()
+    }
+
+    async fn all_ended(&self) {
+        while self.count() > 0 {
+            self.0.none_left.notified().await;
+        }
+    }
+}
+
+struct OpenStream(Streams);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let left = self.0.count() - 1;
+        self.0.0.open.set(left);
+        if left == 0 {
+            self.0.0.none_left.notify_one();
+        }
+    }
+}

@@ -1,0 +1,61 @@
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use super::Gateway;
+use super::stream::Ended;
+use crate::datapath::{Departure, LinkId};
+
+/// Writes what the datapath has for the link, as fast as flow control lets it.
+pub(super) async fn run(gateway: &Gateway, link: LinkId, send: &mut SendStream<Bytes>) -> Ended {
+    loop {
+        let departure = poll_fn(|cx| gateway.core.borrow_mut().poll_departure(link, cx)).await;
+        let mut bytes = match departure {
+            Departure::Chunk(chunk) => chunk.bytes,
+            Departure::Finished => return Ended::Finished,
+            Departure::Evicted => return Ended::TooSlow,
+        };
+        while !bytes.is_empty() {
+            let room = match room_for(gateway, link, send, bytes.len()).await {
+                Ok(room) => room.min(bytes.len()),
+                Err(ended) => return ended,
+            };
+            if let Err(error) = send.send_data(bytes.split_to(room), false) {
+                return Ended::Broken(error);
+            }
+        }
+    }
+}
+
+/// Waits until flow control has room for some of `wanted` bytes, or the link is cut off.
+async fn room_for(
+    gateway: &Gateway,
+    link: LinkId,
+    send: &mut SendStream<Bytes>,
+    wanted: usize,
+) -> Result<usize, Ended> {
+    send.reserve_capacity(wanted);
+    poll_fn(|cx| {
+        if gateway.core.borrow_mut().poll_evicted(link, cx).is_ready() {
+            return Poll::Ready(Err(Ended::TooSlow));
+        }
+        if send.capacity() > 0 {
+            return Poll::Ready(Ok(send.capacity()));
+        }
+        match send.poll_capacity(cx) {
+            Poll::Pending => Poll::Pending,
+            // A change that leaves nothing is not the end of waiting.
+            Poll::Ready(Some(Ok(0))) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Ended::Broken(error))),
+            // The client has closed its side; the reader sees how.
+            Poll::Ready(None) => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,139 @@
+use std::cell::Cell;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::datapath::Counter;
+
+/// Something went wrong with one connection or stream. Each has one counter and one log line,
+/// and the line is written at most once a second per core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incident {
+    /// A connection could not be accepted, for want of file descriptors for example.
+    AcceptFailed,
+    /// A connection or stream beyond `limits.links`.
+    LinkLimit,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// No stream was opened within `limits.handshake_ms`.
+    HandshakeTimeout,
+    /// The peer broke HTTP/2, or never spoke it.
+    NotHttp2,
+    /// The peer did not answer a ping within `keepalive.timeout`.
+    KeepaliveTimeout,
+    /// The connection ended without the client closing its stream.
+    ConnectionLost,
+    /// A request that opens no channel, or a dialect that is not served.
+    StreamRefused,
+    /// A message that was refused; its stream may have ended.
+    MessageRefused,
+    /// A message was begun and not completed within `limits.partial_message_ms`.
+    MessageStalled,
+}
+
+impl Incident {
+    /// All incidents, in the order of their counters.
+    pub const ALL: [Self; 10] = [
+        Self::AcceptFailed,
+        Self::LinkLimit,
+        Self::TlsFailed,
+        Self::HandshakeTimeout,
+        Self::NotHttp2,
+        Self::KeepaliveTimeout,
+        Self::ConnectionLost,
+        Self::StreamRefused,
+        Self::MessageRefused,
+        Self::MessageStalled,
+    ];
+
+    /// The incident as metrics write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AcceptFailed => "accept_failed",
+            Self::LinkLimit => "link_limit",
+            Self::TlsFailed => "tls_failed",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::NotHttp2 => "not_http2",
+            Self::KeepaliveTimeout => "keepalive_timeout",
+            Self::ConnectionLost => "connection_lost",
+            Self::StreamRefused => "stream_refused",
+            Self::MessageRefused => "message_refused",
+            Self::MessageStalled => "message_stalled",
+        }
+    }
+
+    const fn line(self) -> &'static str {
+        match self {
+            Self::AcceptFailed => "connection not accepted",
+            Self::LinkLimit => "connection refused: limits.links reached",
+            Self::TlsFailed => "connection closed: TLS handshake failed",
+            Self::HandshakeTimeout => "connection closed: no stream opened in time",
+            Self::NotHttp2 => "connection closed: not valid HTTP/2",
+            Self::KeepaliveTimeout => "connection closed: ping not answered in time",
+            Self::ConnectionLost => "connection closed by peer",
+            Self::StreamRefused => "stream refused",
+            Self::MessageRefused => "message refused",
+            Self::MessageStalled => "stream closed: message not completed in time",
+        }
+    }
+}
+
+/// The incidents of one core.
+#[derive(Debug, Default)]
+pub struct Incidents {
+    counters: [Counter; Incident::ALL.len()],
+}
+
+/// What one core remembers to keep its log short.
+#[derive(Debug, Default)]
+pub(super) struct IncidentLog {
+    lines: [Line; Incident::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    last: Cell<Option<Instant>>,
+    suppressed: Cell<u64>,
+}
+
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Incidents {
+    /// How often it happened.
+    pub fn count(&self, incident: Incident) -> u64 {
+        self.counters[incident as usize].value()
+    }
+}
+
+impl IncidentLog {
+    /// Counts an incident of `peer`, and logs it unless its kind was logged within a second;
+    /// then the next line says how many were left out.
+    pub(super) fn report(
+        &self,
+        incidents: &Incidents,
+        incident: Incident,
+        peer: &dyn Display,
+        detail: &dyn Display,
+    ) {
+        incidents.counters[incident as usize].add(1);
+        let line = &self.lines[incident as usize];
+        let now = Instant::now();
+        if line
+            .last
+            .get()
+            .is_some_and(|last| now < last + LINE_INTERVAL)
+        {
+            line.suppressed.set(line.suppressed.get() + 1);
+            return;
+        }
+        line.last.set(Some(now));
+        let left_out = line.suppressed.take();
+        let message = incident.line();
+        if incident == Incident::ConnectionLost {
+            info!(%peer, detail = %detail, left_out, "{message}");
+        } else {
+            warn!(%peer, detail = %detail, left_out, "{message}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One thread per core: a current-thread runtime that hosts the core's datapath, its listeners
+//! and all its connections. Nothing on the way of a message leaves this thread, unless its
+//! target lives on another core.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use slim_config::{Config, Limits};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::StartError;
+use super::listener::CoreListener;
+use crate::datapath::{
+    Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Wake,
+};
+use crate::link::Incidents;
+use crate::link::grpc::{Gateway, GrpcLimits, Places};
+
+/// Wakes a core that has mail.
+#[derive(Debug, Default)]
+pub(super) struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// What a core is made of.
+pub(super) struct CoreSpec {
+    pub(super) config: Config,
+    pub(super) servers: Vec<CoreListener>,
+    pub(super) mail: Mailboxes,
+    pub(super) bell: Arc<Bell>,
+    pub(super) slow_log: Arc<SlowLog>,
+    pub(super) places: Places,
+}
+
+/// One step of a stop. All cores take a step before any takes the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// Close the listeners: a client that comes back is refused by the kernel, and tries again.
+    StopListening,
+    /// Read no more from sources.
+    StopReading,
+    /// Write what is queued, end the streams, and be done when the last has ended.
+    Finish,
+}
+
+type Order = (Step, oneshot::Sender<()>);
+
+/// A running core, as the node sees it.
+pub(super) struct CoreHandle {
+    pub(super) counters: Arc<Counters>,
+    pub(super) incidents: Arc<Incidents>,
+    orders: mpsc::Sender<Order>,
+    ending: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+impl CoreHandle {
+    /// Starts the core's thread.
+    pub(super) fn start(spec: CoreSpec) -> Result<Self, StartError> {
+        let system = |what| move |source| StartError::System { what, source };
+        let (counters, incidents) = (Arc::<Counters>::default(), Arc::<Incidents>::default());
+        let (orders, inbox) = mpsc::channel(1);
+        let ending = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(system("the runtime of a core"))?;
+        let seen = (
+            Arc::clone(&counters),
+            Arc::clone(&incidents),
+            ending.clone(),
+        );
+        let thread = std::thread::Builder::new()
+            .name(spec.config.runtime.thread_name.clone())
+            .spawn(move || {
+                let (counters, incidents, ending) = seen;
+                LocalSet::new().block_on(&runtime, async move {
+                    let run = run(spec, counters, incidents, inbox);
+                    tokio::select! {
+                        () = run => {}
+                        () = ending.cancelled() => {}
+                    }
+                });
+            })
+            .map_err(system("the thread of a core"))?;
+        Ok(Self {
+            counters,
+            incidents,
+            orders,
+            ending,
+            thread,
+        })
+    }
+
+    /// Ends the thread, whatever it is doing.
+    pub(super) fn end(self) {
+        self.ending.cancel();
+        let _ = self.thread.join();
+    }
+}
+
+/// Lets every core take a step, and waits until all have.
+pub(super) async fn take_step(cores: &[CoreHandle], step: Step) {
+    let mut done = Vec::with_capacity(cores.len());
+    for core in cores {
+        let (tell, told) = oneshot::channel();
+        // A core that has ended has nothing to do any more.
+        let _ = core.orders.send((step, tell)).await;
+        done.push(told);
+    }
+    for told in done {
+        let _ = told.await;
+    }
+}
+
+async fn run(
+    spec: CoreSpec,
+    counters: Arc<Counters>,
+    incidents: Arc<Incidents>,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    let CoreSpec {
+        config,
+        servers,
+        mail,
+        bell,
+        slow_log,
+        places,
+    } = spec;
+    let core = Core::new(core_config(&config.limits), mail, counters, slow_log);
+    let gateway = Rc::new(Gateway::new(
+        core,
+        grpc_limits(&config.limits),
+        places,
+        incidents,
+    ));
+    let listening = CancellationToken::new();
+    let accepting = tokio_util::task::TaskTracker::new();
+    for server in servers {
+        let (accept, listening) = (server.accept(Rc::clone(&gateway)), listening.clone());
+        accepting.spawn_local(async move {
+            tokio::select! {
+                () = listening.cancelled() => {}
+                failed = accept => {
+                    if let Err(error) = failed {
+                        tracing::error!(%error, "listener failed");
+                    }
+                }
+            }
+        });
+    }
+    accepting.close();
+    tokio::task::spawn_local(take_turns(Rc::clone(&gateway), bell));
+    while let Some((step, tell)) = orders.recv().await {
+        match step {
+            Step::StopListening => {
+                listening.cancel();
+                accepting.wait().await;
+            }
+            Step::StopReading => gateway.stop_reading.cancel(),
+            Step::Finish => {
+                gateway.core.borrow_mut().finish_links();
+                gateway.finish.cancel();
+                gateway.tasks.close();
+                gateway.tasks.wait().await;
+            }
+        }
+        let _ = tell.send(());
+    }
+}
+
+/// Handles the core's mail and deadlines, for ever.
+async fn take_turns(gateway: Rc<Gateway>, bell: Arc<Bell>) {
+    loop {
+        let deadline = gateway.core.borrow().deadline();
+        tokio::select! {
+            () = bell.0.notified() => {}
+            () = sleep_until(deadline) => {}
+        }
+        let events = {
+            let mut core = gateway.core.borrow_mut();
+            core.turn(Instant::now());
+            core.take_slow_events()
+        };
+        events.iter().for_each(log_slow_consumer);
+        // Whatever the mail made ready comes before more mail.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn log_slow_consumer(slow: &SlowConsumer) {
+    let SlowConsumer {
+        link,
+        name,
+        peer,
+        state,
+        queued,
+    } = slow;
+    match state {
+        SlowState::Behind => warn!(%link, %name, %peer, queued, "slow consumer is behind"),
+        SlowState::Recovered => info!(%link, %name, %peer, queued, "slow consumer recovered"),
+        SlowState::Evicted => warn!(%link, %name, %peer, queued, "slow consumer evicted"),
+    }
+}
+
+fn core_config(limits: &Limits) -> CoreConfig {
+    CoreConfig {
+        marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
+        slow_consumer: limits.slow_consumer,
+        subscriptions_per_link: limits.subscriptions_per_link,
+        seed: RandomState::new().build_hasher().finish(),
+    }
+}
+
+fn grpc_limits(limits: &Limits) -> GrpcLimits {
+    GrpcLimits {
+        message_bytes: limits.message_bytes,
+        handshake: limits.handshake,
+        partial_message: limits.partial_message,
+        pause: limits.pause,
+    }
+}

@@ -1,0 +1,200 @@
+//! A node's life from its configuration to its exit code.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+
+use slim_config::{Config, Diagnostics, LoadError, Loaded};
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, info_span, warn};
+
+use super::{Drained, Node, StartError, logging};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Stopped by a signal, everything written.
+    Clean = 0,
+    /// The node did not start: a port in use, a certificate that cannot be used.
+    StartFailed = 1,
+    /// The command line is wrong (clap ends the program with this number itself).
+    Usage = 2,
+    /// The configuration file is wrong.
+    Config = 3,
+    /// `runtime.drain_timeout` passed, or a second signal came, before all was written.
+    DirtyStop = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What a node without a file runs on: the documented port on all addresses, or `listen`; in
+/// the second case the admin endpoint takes any free port, so that several nodes can run.
+pub fn defaults(listen: Option<SocketAddr>) -> Config {
+    const DOCUMENTED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 46357);
+    const ANY_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    match listen {
+        Some(listen) => Config {
+            admin: Some(ANY_ADMIN),
+            ..Config::embedded(listen)
+        },
+        None => Config::embedded(DOCUMENTED),
+    }
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The file itself is wrong.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A certificate or key that it names is.
+    #[error("{file}: {error}\n  help: {}", error.hint())]
+    Tls {
+        /// The configuration file.
+        file: String,
+        /// What is wrong.
+        error: StartError,
+    },
+}
+
+/// Reports what is wrong with a configuration file and with the certificates that it names,
+/// without binding or connecting. Returns the warnings.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check(file: &Path) -> Result<Diagnostics, CheckError> {
+    let Loaded { config, warnings } = slim_config::load(file)?;
+    super::check_tls(&config).map_err(|error| CheckError::Tls {
+        file: file.display().to_string(),
+        error,
+    })?;
+    Ok(warnings)
+}
+
+/// Runs a node until a signal stops it. `warnings` are the configuration's, for the log.
+pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
+    if let Err(error) = logging::init(&config.tracing) {
+        warn!(%error, "logging was started before");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(source) => {
+            return start_failed(&StartError::System {
+                what: "the main runtime",
+                source,
+            });
+        }
+    };
+    runtime.block_on(async {
+        let _span = info_span!("application_lifecycle").entered();
+        info!(target: "slim", "Runtime started");
+        for warning in warnings {
+            warn!(target: "slim", "{warning}");
+        }
+        serve(config).await
+    })
+}
+
+async fn serve(config: &Config) -> Exit {
+    raise_file_limit();
+    let signals = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    let (mut interrupt, mut terminate) = match signals {
+        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+        (Err(source), _) | (_, Err(source)) => {
+            return start_failed(&StartError::System {
+                what: "signal handling",
+                source,
+            });
+        }
+    };
+    let node = match Node::start(config) {
+        Ok(node) => node,
+        Err(error) => return start_failed(&error),
+    };
+    let admin = match config.admin {
+        Some(address) => match node.serve_admin(address).await {
+            Ok(address) => Some(address),
+            Err(error) => {
+                node.drain(std::future::ready(())).await;
+                return start_failed(&error.into());
+            }
+        },
+        None => None,
+    };
+    announce(config, &node, admin);
+    let name = next_signal(&mut interrupt, &mut terminate).await;
+    info!(target: "slim::signal", "received signal {name}, starting shutdown");
+    info!(target: "slim", "Received shutdown signal");
+    for service in &config.services {
+        info!(target: "slim", service = %service.id, "stopping service");
+    }
+    let hurry = async {
+        let name = next_signal(&mut interrupt, &mut terminate).await;
+        warn!(target: "slim::signal", "received signal {name} again, stopping at once");
+    };
+    match node.drain(hurry).await {
+        Drained::Clean => {
+            info!(target: "slim", "stopped");
+            Exit::Clean
+        }
+        Drained::TimedOut => {
+            error!(target: "slim", "stopped before everything was written");
+            Exit::DirtyStop
+        }
+    }
+}
+
+/// Says where every listener is.
+fn announce(config: &Config, node: &Node, admin: Option<SocketAddr>) {
+    let servers = config
+        .services
+        .iter()
+        .flat_map(|service| &service.dataplane.servers);
+    for (address, server) in node.servers().iter().zip(servers) {
+        if server.tls.is_none() && !address.ip().is_loopback() {
+            warn!(target: "slim", %address, "no TLS: whoever reaches this address can read");
+        }
+        info!(target: "slim", "data plane ready: gRPC on {address}");
+    }
+    match admin {
+        Some(address) => {
+            info!(target: "slim", "admin ready: http://{address}/livez /readyz /metrics");
+        }
+        None => info!(target: "slim", "admin is switched off"),
+    }
+}
+
+async fn next_signal(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+fn start_failed(failure: &StartError) -> Exit {
+    error!(target: "slim", hint = failure.hint(), "failed to start service: {failure}");
+    Exit::StartFailed
+}
+
+/// Every connection is a file descriptor, and the usual soft limit is far below the hard one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+}

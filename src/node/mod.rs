@@ -1,0 +1,263 @@
+//! Assembles a node from its configuration and drives it: cores, listeners, drain, admin.
+
+mod admin;
+mod core;
+pub mod lifecycle;
+mod listener;
+pub mod logging;
+mod metrics;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use slim_config::{Config, Server};
+use slim_wire::Fault;
+use thiserror::Error;
+use tokio_rustls::TlsAcceptor;
+use tracing::info;
+
+use self::core::{CoreHandle, CoreSpec, Step};
+pub use self::listener::BindError;
+use self::listener::{BoundServer, bind_server};
+pub use self::metrics::METRICS;
+use self::metrics::Observed;
+pub use self::tls::TlsError;
+use crate::datapath::{Mailboxes, SlowLog, Wake};
+use crate::link::grpc::Places;
+
+/// Why a node did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A certificate or key cannot be used.
+    #[error("services.{service}.dataplane.servers[{index}].tls: {source}")]
+    Tls {
+        /// The service's id.
+        service: String,
+        /// Which of its servers.
+        index: usize,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// A thread or runtime cannot be had from the system.
+    #[error("start of {what}: {source}")]
+    System {
+        /// What was to be started.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// Who has to act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Bind(_) | Self::Tls { .. } => Fault::Config,
+            Self::System { .. } => Fault::Internal,
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Bind(error) => error.hint(),
+            Self::Tls { source, .. } => source.hint(),
+            Self::System { .. } => "the system is short of threads or file descriptors",
+        }
+    }
+}
+
+/// A running node. Dropping it without [`Node::drain`] leaves its threads running.
+pub struct Node {
+    cores: Vec<CoreHandle>,
+    sequencer: JoinHandle<()>,
+    servers: Vec<SocketAddr>,
+    observed: Observed,
+    ready: Arc<AtomicBool>,
+    drain_timeout: Duration,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every stream ended, and what was queued was written.
+    Clean,
+    /// `runtime.drain_timeout` passed first; what was left is lost.
+    TimedOut,
+}
+
+impl Node {
+    /// Binds every listener of the configuration and starts serving.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let count = cores_of(config);
+        let servers = bind_servers(config, count)?;
+        let addresses = servers.iter().map(|server| server.address).collect();
+        let slow_log = Arc::new(SlowLog::default());
+        let places = Places::new(config.limits.links);
+        let bells: Vec<_> = (0..count)
+            .map(|_| Arc::new(core::Bell::default()))
+            .collect();
+        let wakes: Vec<_> = bells
+            .iter()
+            .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
+            .collect();
+        let (mailboxes, postbox) = Mailboxes::connect(&wakes);
+        let sequencer = std::thread::Builder::new()
+            .name("slim-routes".into())
+            .spawn(|| postbox.run())
+            .map_err(|source| StartError::System {
+                what: "the route sequencer",
+                source,
+            })?;
+        let mut per_core = BoundServer::split(servers, count);
+        let mut cores = Vec::with_capacity(count);
+        for (mail, bell) in mailboxes.into_iter().zip(bells) {
+            cores.push(CoreHandle::start(CoreSpec {
+                config: config.clone(),
+                servers: per_core.pop().expect("one set of listeners per core"),
+                mail,
+                bell,
+                slow_log: Arc::clone(&slow_log),
+                places: places.clone(),
+            })?);
+        }
+        let observed = Observed::new(&cores, slow_log);
+        let ready = Arc::new(AtomicBool::new(true));
+        let drain_timeout = config.runtime.drain_timeout;
+        Ok(Self {
+            cores,
+            sequencer,
+            servers: addresses,
+            observed,
+            ready,
+            drain_timeout,
+        })
+    }
+
+    /// The addresses of the data-plane servers, with the ports that the system chose.
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
+    }
+
+    /// Serves `/livez`, `/readyz` and `/metrics` on `address` from the current runtime. Returns
+    /// the address with the port that the system chose.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub async fn serve_admin(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        admin::serve(address, self.observed.clone(), Arc::clone(&self.ready)).await
+    }
+
+    /// Stops in the order that lets clients come back: not ready, no more listeners, no more
+    /// reading, then the queues are written and the streams end. Takes at most
+    /// `runtime.drain_timeout`, or less if `hurry` resolves first.
+    pub async fn drain(self, hurry: impl Future<Output = ()>) -> Drained {
+        self.ready.store(false, Ordering::Relaxed);
+        let deadline = Instant::now() + self.drain_timeout;
+        let cores = &self.cores;
+        let steps = async {
+            core::take_step(cores, Step::StopListening).await;
+            info!("shutting down server");
+            core::take_step(cores, Step::StopReading).await;
+            self.observed.all_arrived().await;
+            core::take_step(cores, Step::Finish).await;
+        };
+        let drained = tokio::select! {
+            () = steps => Drained::Clean,
+            () = tokio::time::sleep_until(deadline.into()) => Drained::TimedOut,
+            () = hurry => Drained::TimedOut,
+        };
+        self.end();
+        drained
+    }
+
+    /// Ends all threads. The sequencer ends with the last core.
+    fn end(self) {
+        for core in self.cores {
+            core.end();
+        }
+        let _ = self.sequencer.join();
+    }
+}
+
+fn cores_of(config: &Config) -> usize {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    match config.runtime.n_cores {
+        0 => available,
+        wanted if wanted > available => {
+            tracing::warn!(
+                wanted,
+                available,
+                "runtime.n_cores exceeds the machine; using all"
+            );
+            available
+        }
+        wanted => wanted,
+    }
+}
+
+/// Every data-plane listener of every service, with its log lines.
+fn bind_servers(config: &Config, cores: usize) -> Result<Vec<BoundServer>, StartError> {
+    let mut bound = Vec::new();
+    for service in &config.services {
+        info!(target: "slim", "Starting service: {}", service.id);
+        info!(target: "slim_service::service", "starting service");
+        for (index, server) in service.dataplane.servers.iter().enumerate() {
+            bound.push(start_server(&service.id, index, server, cores)?);
+        }
+        info!(target: "slim", service = %service.id, "service started");
+    }
+    Ok(bound)
+}
+
+fn start_server(
+    service: &str,
+    index: usize,
+    server: &Server,
+    cores: usize,
+) -> Result<BoundServer, StartError> {
+    info!(target: "slim_service::service", "starting server {}", server.endpoint);
+    info!(target: "slim_service::service", "server configured: setting it up config={server:?}");
+    let tls = acceptor(service, index, server)?;
+    let bound = bind_server(server, tls, cores)?;
+    info!(
+        target: "slim_config::grpc::server",
+        address = %bound.address,
+        tls = bound.tls.is_some(),
+        "running service"
+    );
+    Ok(bound)
+}
+
+fn acceptor(
+    service: &str,
+    index: usize,
+    server: &Server,
+) -> Result<Option<TlsAcceptor>, StartError> {
+    let acceptor = server.tls.as_ref().map(tls::acceptor).transpose();
+    acceptor.map_err(|source| StartError::Tls {
+        service: service.to_owned(),
+        index,
+        source,
+    })
+}
+
+/// Whether the certificates and keys of all servers can be used.
+fn check_tls(config: &Config) -> Result<(), StartError> {
+    for service in &config.services {
+        for (index, server) in service.dataplane.servers.iter().enumerate() {
+            acceptor(&service.id, index, server)?;
+        }
+    }
+    Ok(())
+}
