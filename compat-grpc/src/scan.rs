@@ -27,10 +27,8 @@ impl<'a> Value<'a> {
     }
 
     pub(crate) fn text(self, field: &'static str) -> Result<&'a str, DecodeError> {
-        str::from_utf8(self.bytes(field)?).map_err(|error| DecodeError::NotUtf8 {
-            field,
-            offset: error.valid_up_to(),
-        })
+        str::from_utf8(self.bytes(field)?)
+            .map_err(|error| DecodeError::NotUtf8 { field, offset: error.valid_up_to() })
     }
 
     fn wrong_type(self, field: &'static str, expected: &'static str) -> DecodeError {
@@ -39,11 +37,7 @@ impl<'a> Value<'a> {
             Self::Bytes(_) => WIRE_BYTES,
             Self::Fixed => WIRE_FIXED64,
         };
-        DecodeError::Unexpected {
-            field,
-            expected,
-            got,
-        }
+        DecodeError::Unexpected { field, expected, got }
     }
 }
 
@@ -62,10 +56,7 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// `message` names the message in errors.
     pub(crate) fn new(message: &'static str, bytes: &'a [u8]) -> Self {
-        Self {
-            message,
-            rest: bytes,
-        }
+        Self { message, rest: bytes }
     }
 
     /// Bytes not read yet; with the input's length this tells where a field lies.
@@ -98,11 +89,7 @@ impl<'a> Fields<'a> {
             WIRE_FIXED32 => self.take(4).map(|_| Value::Fixed)?,
             got => {
                 let expected = "wire type 0, 1, 2 or 5";
-                return Err(DecodeError::Unexpected {
-                    field: self.message,
-                    expected,
-                    got,
-                });
+                return Err(DecodeError::Unexpected { field: self.message, expected, got });
             }
         };
         Ok(Some((number, value)))
@@ -123,29 +110,17 @@ impl<'a> Fields<'a> {
             }
         }
         if self.rest.len() < MAX_VARINT_BYTES {
-            return Err(DecodeError::Truncated {
-                field: self.message,
-                expected: 1,
-                got: 0,
-            });
+            return Err(DecodeError::Truncated { field: self.message, expected: 1, got: 0 });
         }
         let expected = "a varint of at most 64 bits";
         let got = u64::from(self.rest[MAX_VARINT_BYTES - 1]);
-        Err(DecodeError::Unexpected {
-            field: self.message,
-            expected,
-            got,
-        })
+        Err(DecodeError::Unexpected { field: self.message, expected, got })
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let Some((taken, rest)) = self.rest.split_at_checked(len) else {
             let got = self.rest.len();
-            return Err(DecodeError::Truncated {
-                field: self.message,
-                expected: len,
-                got,
-            });
+            return Err(DecodeError::Truncated { field: self.message, expected: len, got });
         };
         self.rest = rest;
         Ok(taken)
@@ -163,11 +138,7 @@ pub(crate) fn set_once<T>(
     field: &'static str,
 ) -> Result<(), DecodeError> {
     if slot.replace(value).is_some() {
-        return Err(DecodeError::Unexpected {
-            field,
-            expected: "one value",
-            got: 2,
-        });
+        return Err(DecodeError::Unexpected { field, expected: "one value", got: 2 });
     }
     Ok(())
 }
@@ -187,35 +158,21 @@ mod tests {
         bytes.push(1);
         assert_eq!(only_field(&bytes), Ok(Some((1, Value::Varint(u64::MAX)))));
         *bytes.last_mut().expect("not empty") = 2;
-        assert!(matches!(
-            only_field(&bytes),
-            Err(DecodeError::Unexpected { .. })
-        ));
+        assert!(matches!(only_field(&bytes), Err(DecodeError::Unexpected { .. })));
     }
 
     #[test]
     fn a_length_beyond_the_end_is_truncation_not_a_panic() {
-        for bytes in [
-            &[0x0A, 5, 1][..],
-            &[0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F],
-            &[0x0A],
-            &[0x80],
-        ] {
+        for bytes in [&[0x0A, 5, 1][..], &[0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F], &[0x0A], &[0x80]] {
             let error = only_field(bytes).expect_err("truncated");
-            assert!(
-                matches!(error, DecodeError::Truncated { .. }),
-                "{bytes:?}: {error}"
-            );
+            assert!(matches!(error, DecodeError::Truncated { .. }), "{bytes:?}: {error}");
         }
     }
 
     #[test]
     fn groups_and_field_number_zero_are_refused() {
         for bytes in [&[0x0B][..], &[0x0C], &[0x00, 0x00], &[0x02, 0x00]] {
-            assert!(
-                matches!(only_field(bytes), Err(DecodeError::Unexpected { .. })),
-                "{bytes:?}"
-            );
+            assert!(matches!(only_field(bytes), Err(DecodeError::Unexpected { .. })), "{bytes:?}");
         }
     }
 }

@@ -44,8 +44,5 @@ impl Schema {
 /// An entry of `map<string, string>`.
 pub(crate) static METADATA: Schema = Schema {
     name: "metadata",
-    fields: &[
-        (1, "metadata key", Type::Text),
-        (2, "metadata value", Type::Text),
-    ],
+    fields: &[(1, "metadata key", Type::Text), (2, "metadata value", Type::Text)],
 };

@@ -144,11 +144,8 @@ impl Core {
         };
         self.counters.links.sub(1);
         self.counters.queued.sub(link.egress.messages());
-        self.counters
-            .drop_copies(DropReason::LinkClosed, link.egress.messages());
-        self.counters
-            .subscriptions
-            .sub(link.subscriptions.len() as u64);
+        self.counters.drop_copies(DropReason::LinkClosed, link.egress.messages());
+        self.counters.subscriptions.sub(link.subscriptions.len() as u64);
         self.behind.retain(|(behind, _)| *behind != id);
         let ends = link.subscriptions.drain();
         let mut changes = std::mem::take(&mut link.batch);
@@ -191,11 +188,9 @@ impl Core {
         let port = link.egress.port();
         port.name_once(|| {
             let text = texts.and_then(|texts| TextName::new(texts, name.id).ok());
-            text.map_or_else(|| name.to_string(), |text| text.to_string())
-                .into()
+            label(&text.map_or_else(|| name.to_string(), |text| text.to_string()))
         });
-        link.batch
-            .push(Change::Subscribe(Arc::clone(port), key.0, name));
+        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name));
         Ok(())
     }
 
@@ -259,8 +254,7 @@ impl Core {
         if link.behind && link.egress.port().queued() <= self.config.marks.soft {
             link.behind = false;
             self.behind.retain(|(behind, _)| *behind != id);
-            self.slow_events
-                .push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
+            self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
         }
         Poll::Ready(Departure::Chunk(chunk))
     }
@@ -335,10 +329,7 @@ impl Core {
 
     /// When the next link's time is up.
     pub fn deadline(&self) -> Option<Instant> {
-        self.behind
-            .iter()
-            .map(|(_, since)| *since + self.config.slow_consumer)
-            .min()
+        self.behind.iter().map(|(_, since)| *since + self.config.slow_consumer).min()
     }
 
     /// Slow consumers since the last call, for the log.
@@ -358,8 +349,7 @@ impl Core {
         if !link.behind && link.egress.port().queued() > self.config.marks.soft {
             link.behind = true;
             self.behind.push((id, now));
-            self.slow_events
-                .push(self.slow_log.note(link.egress.port(), SlowState::Behind));
+            self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Behind));
         }
         link.wake();
     }
@@ -375,8 +365,7 @@ impl Core {
         link.wake();
         self.behind.retain(|(behind, _)| *behind != id);
         self.counters.evicted.add(1);
-        self.slow_events
-            .push(self.slow_log.note(link.egress.port(), SlowState::Evicted));
+        self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Evicted));
     }
 }
 
@@ -386,6 +375,13 @@ impl Link {
             waker.wake();
         }
     }
+}
+
+/// A peer's text as it may appear in a log line or metric: of bounded length, on one line.
+fn label(text: &str) -> Box<str> {
+    const LABEL_CHARS: usize = 160;
+    let one_line = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+    text.chars().take(LABEL_CHARS).map(one_line).collect::<String>().into()
 }
 
 #[cfg(test)]

@@ -15,7 +15,12 @@ pub enum Forwarded {
     /// Nobody subscribed to its destination.
     Nowhere,
     /// It has one target.
-    One(Arc<Port>),
+    One {
+        /// The target.
+        target: LinkId,
+        /// Its port, if its queue is above the soft mark.
+        behind: Option<Arc<Port>>,
+    },
     /// It has several.
     Many,
 }
@@ -33,42 +38,33 @@ impl Core {
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere;
         let mut local = SmallVec::<[LinkId; 8]>::new();
-        let Self {
-            replica,
-            config,
-            counters,
-            remote,
-            ..
-        } = self;
+        let Self { replica, config, counters, remote, .. } = self;
         let (core, len) = (from.core, envelope.body.len());
         let mut copies = 0;
-        replica
-            .table()
-            .for_each_target(&envelope.header, from, |port| {
-                copies += 1;
-                forwarded = match forwarded {
-                    Forwarded::Nowhere => Forwarded::One(Arc::clone(port)),
-                    _ => Forwarded::Many,
-                };
-                match port.admit(envelope.header.class, len, &config.marks) {
-                    Admission::Admitted if port.id().core == core => local.push(port.id()),
-                    Admission::Admitted => remote.targets.push(port.id()),
-                    Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
-                    Admission::Overrun => {
-                        counters.drop_copies(DropReason::Overrun, 1);
-                        remote.overrun.push(port.id());
-                    }
+        replica.table().for_each_target(&envelope.header, from, |port| {
+            copies += 1;
+            let admission = port.admit(envelope.header.class, len, &config.marks);
+            forwarded = match forwarded {
+                Forwarded::Nowhere => {
+                    let behind = (port.queued() > config.marks.soft).then(|| Arc::clone(port));
+                    Forwarded::One { target: port.id(), behind }
                 }
-            });
+                _ => Forwarded::Many,
+            };
+            match admission {
+                Admission::Admitted if port.id().core == core => local.push(port.id()),
+                Admission::Admitted => remote.targets.push(port.id()),
+                Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
+                Admission::Overrun => {
+                    counters.drop_copies(DropReason::Overrun, 1);
+                    remote.overrun.push(port.id());
+                }
+            }
+        });
         counters.received.add(1);
         counters.bytes_received.add(len as u64);
         counters.deliveries.add(copies);
-        if copies == 0 {
-            &counters.unmatched
-        } else {
-            &counters.matched
-        }
-        .add(1);
+        if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
         for target in local {
             self.push(target, &envelope.body, now);
         }
@@ -83,8 +79,7 @@ impl Core {
         targets.sort_unstable_by_key(|target| target.core);
         for group in targets.chunk_by(|a, b| a.core == b.core) {
             self.counters.sent_to_cores.add(group.len() as u64);
-            self.mail
-                .send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
+            self.mail.send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
         }
         targets.clear();
         self.remote.targets = targets;

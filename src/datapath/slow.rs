@@ -69,11 +69,6 @@ impl SlowLog {
 
     /// The latest slow consumers, the newest last.
     pub fn entries(&self) -> Vec<SlowConsumer> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

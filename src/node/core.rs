@@ -75,11 +75,7 @@ impl CoreHandle {
             .enable_all()
             .build()
             .map_err(system("the runtime of a core"))?;
-        let seen = (
-            Arc::clone(&counters),
-            Arc::clone(&incidents),
-            ending.clone(),
-        );
+        let seen = (Arc::clone(&counters), Arc::clone(&incidents), ending.clone());
         let thread = std::thread::Builder::new()
             .name(spec.config.runtime.thread_name.clone())
             .spawn(move || {
@@ -93,13 +89,7 @@ impl CoreHandle {
                 });
             })
             .map_err(system("the thread of a core"))?;
-        Ok(Self {
-            counters,
-            incidents,
-            orders,
-            ending,
-            thread,
-        })
+        Ok(Self { counters, incidents, orders, ending, thread })
     }
 
     /// Ends the thread, whatever it is doing.
@@ -129,21 +119,9 @@ async fn run(
     incidents: Arc<Incidents>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let CoreSpec {
-        config,
-        servers,
-        mail,
-        bell,
-        slow_log,
-        places,
-    } = spec;
+    let CoreSpec { config, servers, mail, bell, slow_log, places } = spec;
     let core = Core::new(core_config(&config.limits), mail, counters, slow_log);
-    let gateway = Rc::new(Gateway::new(
-        core,
-        grpc_limits(&config.limits),
-        places,
-        incidents,
-    ));
+    let gateway = Rc::new(Gateway::new(core, grpc_limits(&config.limits), places, incidents));
     let listening = CancellationToken::new();
     let accepting = tokio_util::task::TaskTracker::new();
     for server in servers {
@@ -167,7 +145,7 @@ async fn run(
                 listening.cancel();
                 accepting.wait().await;
             }
-            Step::StopReading => gateway.stop_reading.cancel(),
+            Step::StopReading => gateway.stop_reading.set(true),
             Step::Finish => {
                 gateway.core.borrow_mut().finish_links();
                 gateway.finish.cancel();
@@ -206,13 +184,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 fn log_slow_consumer(slow: &SlowConsumer) {
-    let SlowConsumer {
-        link,
-        name,
-        peer,
-        state,
-        queued,
-    } = slow;
+    let SlowConsumer { link, name, peer, state, queued } = slow;
     match state {
         SlowState::Behind => warn!(%link, %name, %peer, queued, "slow consumer is behind"),
         SlowState::Recovered => info!(%link, %name, %peer, queued, "slow consumer recovered"),

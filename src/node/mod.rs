@@ -104,21 +104,13 @@ impl Node {
         let addresses = servers.iter().map(|server| server.address).collect();
         let slow_log = Arc::new(SlowLog::default());
         let places = Places::new(config.limits.links);
-        let bells: Vec<_> = (0..count)
-            .map(|_| Arc::new(core::Bell::default()))
-            .collect();
-        let wakes: Vec<_> = bells
-            .iter()
-            .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
-            .collect();
+        let bells: Vec<_> = (0..count).map(|_| Arc::new(core::Bell::default())).collect();
+        let wakes: Vec<_> = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
         let (mailboxes, postbox) = Mailboxes::connect(&wakes);
         let sequencer = std::thread::Builder::new()
             .name("slim-routes".into())
             .spawn(|| postbox.run())
-            .map_err(|source| StartError::System {
-                what: "the route sequencer",
-                source,
-            })?;
+            .map_err(|source| StartError::System { what: "the route sequencer", source })?;
         let mut per_core = BoundServer::split(servers, count);
         let mut cores = Vec::with_capacity(count);
         for (mail, bell) in mailboxes.into_iter().zip(bells) {
@@ -134,14 +126,7 @@ impl Node {
         let observed = Observed::new(&cores, slow_log);
         let ready = Arc::new(AtomicBool::new(true));
         let drain_timeout = config.runtime.drain_timeout;
-        Ok(Self {
-            cores,
-            sequencer,
-            servers: addresses,
-            observed,
-            ready,
-            drain_timeout,
-        })
+        Ok(Self { cores, sequencer, servers: addresses, observed, ready, drain_timeout })
     }
 
     /// The addresses of the data-plane servers, with the ports that the system chose.
@@ -195,11 +180,7 @@ fn cores_of(config: &Config) -> usize {
     match config.runtime.n_cores {
         0 => available,
         wanted if wanted > available => {
-            tracing::warn!(
-                wanted,
-                available,
-                "runtime.n_cores exceeds the machine; using all"
-            );
+            tracing::warn!(wanted, available, "runtime.n_cores exceeds the machine; using all");
             available
         }
         wanted => wanted,
@@ -245,11 +226,7 @@ fn acceptor(
     server: &Server,
 ) -> Result<Option<TlsAcceptor>, StartError> {
     let acceptor = server.tls.as_ref().map(tls::acceptor).transpose();
-    acceptor.map_err(|source| StartError::Tls {
-        service: service.to_owned(),
-        index,
-        source,
-    })
+    acceptor.map_err(|source| StartError::Tls { service: service.to_owned(), index, source })
 }
 
 /// Whether the certificates and keys of all servers can be used.

@@ -99,7 +99,7 @@ where
                         drop(open);
                     });
                 }
-                Some(Err(error)) => return ended_with(&error, streams.count()),
+                Some(Err(error)) => return ended_with(&error, had_stream),
                 None => return Ended::Closed,
             },
             () = &mut keepalive => {
@@ -153,18 +153,14 @@ async fn keepalive(mut ping_pong: PingPong, settings: Http2Settings) {
     }
 }
 
-fn ended_with(error: &h2::Error, open_streams: usize) -> Ended {
-    let incident = incident_of(error);
-    if incident == Incident::ConnectionLost && open_streams == 0 {
-        return Ended::Closed;
+/// A connection lost with a stream open is reported by that stream.
+fn ended_with(error: &h2::Error, had_stream: bool) -> Ended {
+    match incident_of(error) {
+        Incident::ConnectionLost if had_stream => Ended::Closed,
+        incident => Ended::Incident(incident, error.to_string()),
     }
-    Ended::Incident(incident, error.to_string())
 }
 
 fn incident_of(error: &h2::Error) -> Incident {
-    if error.is_io() || error.is_remote() {
-        Incident::ConnectionLost
-    } else {
-        Incident::NotHttp2
-    }
+    if error.is_io() || error.is_remote() { Incident::ConnectionLost } else { Incident::NotHttp2 }
 }
