@@ -24,6 +24,8 @@ pub enum Exit {
     Config = 3,
     /// `runtime.drain_timeout` passed, or a second signal came, before all was written.
     DirtyStop = 4,
+    /// A defect of this program ended one of its cores.
+    Failed = 5,
 }
 
 impl From<Exit> for ExitCode {
@@ -118,7 +120,13 @@ async fn serve(config: &Config) -> Exit {
         None => None,
     };
     announce(config, &node, admin);
-    let name = next_signal(&mut interrupt, &mut terminate).await;
+    let name = tokio::select! {
+        name = next_signal(&mut interrupt, &mut terminate) => name,
+        () = node.failed() => {
+            error!(target: "slim", "a core of this node failed; see the lines above");
+            return Exit::Failed;
+        }
+    };
     info!(target: "slim::signal", "received signal {name}, starting shutdown");
     info!(target: "slim", "Received shutdown signal");
     for service in &config.services {
