@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::counters::{Counters, DropReason};
 use super::egress::{Chunk, Egress, Framing};
+use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
 use super::port::{CoreId, LinkId, Marks, Port};
 use super::replica::{Change, Replica, Submission};
@@ -34,7 +35,7 @@ pub struct Core {
     pub(super) links: SlotMap<slotmap::DefaultKey, Link>,
     pub(super) mail: Mailboxes,
     pub(super) counters: Arc<Counters>,
-    pub(super) remote: super::forward::RemoteTargets,
+    pub(super) targets: Targets,
     slow_log: Arc<SlowLog>,
     clocks: SlowClocks,
     /// The deadline that the driver of this core knows of. A later clock may be noted late for
@@ -97,7 +98,7 @@ impl Core {
             links: SlotMap::new(),
             mail,
             counters,
-            remote: super::forward::RemoteTargets::default(),
+            targets: Targets::default(),
             slow_log,
             clocks: SlowClocks::new(config.slow_consumer),
             armed: None,
