@@ -62,20 +62,37 @@ impl Connection {
         }
     }
 
+    /// Opens a channel of release 0.6, if the node serves the connection at all.
+    pub(crate) async fn try_channel(&mut self) -> Option<Channel> {
+        let mut requests = self.requests.clone().ready().await.ok()?;
+        let (response, send) = requests.send_request(request(D6::PATH), false).ok()?;
+        let response = in_time("response headers", response).await.ok()?;
+        Some(Channel::new(response, send))
+    }
+
+    /// Opens a stream and resets it at once; false when the node serves the connection no more.
+    pub(crate) async fn open_and_reset(&mut self) -> bool {
+        let Ok(mut requests) = self.requests.clone().ready().await else {
+            return false;
+        };
+        let Ok((response, mut send)) = requests.send_request(request(D6::PATH), false) else {
+            return false;
+        };
+        send.send_reset(h2::Reason::CANCEL);
+        drop(response);
+        tokio::task::yield_now().await;
+        true
+    }
+
     /// Sends a request for `path`; returns its response and the open body.
     pub(crate) async fn request(
         &mut self,
         path: &str,
     ) -> (Response<RecvStream>, SendStream<Bytes>) {
-        let request = Request::post(format!("http://node{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .expect("a request");
         let (response, body) = in_time("room for a stream", async {
             let ready = self.requests.clone().ready().await;
             self.requests = ready.expect("the connection is open");
-            self.requests.send_request(request, false)
+            self.requests.send_request(request(path), false)
         })
         .await
         .expect("a stream");
@@ -90,11 +107,7 @@ impl Connection {
         let (response, send) = self.request(D6::PATH).await;
         assert_eq!(response.status(), 200);
         assert!(!response.headers().contains_key("grpc-status"));
-        Channel {
-            send,
-            receive: response.into_body(),
-            messages: MessageReader::new(GRPC_MESSAGE_BYTES),
-        }
+        Channel::new(response, send)
     }
 
     /// Reads and writes nothing from now on, and leaves the socket open.
@@ -114,6 +127,14 @@ impl Connection {
     }
 }
 
+fn request(path: &str) -> Request<()> {
+    Request::post(format!("http://node{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .expect("a request")
+}
+
 /// One stream of a connection.
 pub(crate) struct Channel {
     send: SendStream<Bytes>,
@@ -122,6 +143,14 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
+    fn new(response: Response<RecvStream>, send: SendStream<Bytes>) -> Self {
+        Self {
+            send,
+            receive: response.into_body(),
+            messages: MessageReader::new(GRPC_MESSAGE_BYTES),
+        }
+    }
+
     pub(crate) async fn send(&mut self, message: &Message) {
         self.send_bytes(framed(message))
             .await
@@ -166,6 +195,12 @@ impl Channel {
             flow.release_capacity(chunk.len()).expect("released");
             self.messages.push(chunk);
         }
+    }
+
+    /// Ends this side of the stream.
+    pub(crate) fn close(&mut self) {
+        let end = self.send.send_data(Bytes::new(), true);
+        end.expect("the stream is open");
     }
 
     /// The trailers that end the stream, without a message before.
