@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use slim_wire::Envelope;
+use slim_wire::limits::PACKING_THRESHOLD_BYTES;
 use smallvec::SmallVec;
 
 use super::core::Core;
@@ -27,6 +29,10 @@ pub(super) struct RemoteTargets {
     overrun: Vec<LinkId>,
 }
 
+/// A target with more than this many bytes waiting does not keep up, and its messages may wait
+/// for long.
+const KEEPS_UP_BYTES: usize = 64 * 1024;
+
 impl Core {
     /// Delivers a publish that came in on `from`: one copy to each target's queue, whatever
     /// becomes of the others.
@@ -41,11 +47,12 @@ impl Core {
             ..
         } = self;
         let (core, len) = (from.core, envelope.body.len());
-        let mut copies = 0;
+        let (mut copies, mut waits) = (0, false);
         replica
             .table()
             .for_each_target(&envelope.header, from, |port| {
                 copies += 1;
+                waits |= port.queued() > KEEPS_UP_BYTES;
                 forwarded = match forwarded {
                     Forwarded::Nowhere => Forwarded::One(Arc::clone(port)),
                     _ => Forwarded::Many,
@@ -69,6 +76,8 @@ impl Core {
             &counters.matched
         }
         .add(1);
+        let own = (waits && len > PACKING_THRESHOLD_BYTES).then(|| own_memory(envelope));
+        let envelope = own.as_ref().unwrap_or(envelope);
         for target in local {
             self.push(target, &envelope.body, now);
         }
@@ -98,5 +107,15 @@ impl Core {
                 self.mail.send(target.core, Mail::Evict(target));
             }
         }
+    }
+}
+
+/// The message in memory of its own, for all its targets. As it came it may be a small part of a
+/// receive buffer, which would stay for as long as the message waits: many times what its queue
+/// is charged.
+fn own_memory(envelope: &Envelope) -> Envelope {
+    Envelope {
+        header: envelope.header,
+        body: Bytes::copy_from_slice(&envelope.body),
     }
 }
