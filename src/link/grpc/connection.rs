@@ -46,7 +46,13 @@ pub async fn serve_connection<Io>(
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let deadline = Instant::from_std(accepted + gateway.limits.handshake);
-    let ended = match timeout_at(deadline, builder(&settings).handshake(io)).await {
+    let handshake = timeout_at(deadline, builder(&settings).handshake(io));
+    let handshake = tokio::select! {
+        done = handshake => done,
+        // Who has not even said hello does not keep the node from stopping.
+        () = gateway.finish.cancelled() => return,
+    };
+    let ended = match handshake {
         Ok(Ok(connection)) => drive(connection, peer, deadline, settings, &gateway).await,
         Ok(Err(error)) => Ended::Incident(incident_of(&error), error.to_string()),
         Err(_) => Ended::Incident(Incident::HandshakeTimeout, "no HTTP/2 preface".into()),
