@@ -11,9 +11,7 @@ use slim_wire::limits::GRPC_MESSAGE_BYTES;
 use tonic::Code;
 
 use support::client::Client;
-use support::message::{
-    framed_bytes, header_of, publish, publish_of_length, subscribe,
-};
+use support::message::{framed_bytes, header_of, publish, publish_of_length, subscribe};
 use support::node::Node;
 use support::raw::{Connection, status};
 
@@ -58,7 +56,9 @@ async fn a_subscription_cannot_be_made_in_the_name_of_another_link() {
     assert_eq!(node.metrics().await.sum("slim_subscriptions"), 4);
     sender.broadcast("org/ns/room", "to who asked for it").await;
     assert_eq!(attacker.payload().await, "to who asked for it");
-    sender.publish("org/ns/victim/1", "nothing before this").await;
+    sender
+        .publish("org/ns/victim/1", "nothing before this")
+        .await;
     assert_eq!(victim.payload().await, "nothing before this");
     node.balanced().await;
 }
@@ -74,11 +74,7 @@ async fn metadata_and_unknown_fields_survive_byte_for_byte() {
     // From its first message on the stream is one of release 0.6.
     sender.join(&node, "org/ns/sender/9").await;
     for payload in [0, 1, 2_000, 2_048, 3_000, 16_384, 70_000, 1_000_000] {
-        let mut message = publish(
-            "org/ns/sender/9",
-            "org/ns/receiver/1",
-            vec![b'x'; payload],
-        );
+        let mut message = publish("org/ns/sender/9", "org/ns/receiver/1", vec![b'x'; payload]);
         message.metadata = HashMap::from([
             (String::new(), String::new()),
             ("MLS_ENABLED".into(), "true".into()),
@@ -116,7 +112,11 @@ async fn a_message_that_its_receiver_could_not_decode_ends_at_its_sender() {
     let honest = Client::join(&node, "org/ns/honest/8").await;
     let publish = publish("org/ns/sender/9", "org/ns/receiver/1", "poison");
     // Metadata whose key is not UTF-8.
-    let poison = [&publish.encode_to_vec()[..], b"\x22\x05\x0A\x01\xFF\x12\x00"].concat();
+    let poison = [
+        &publish.encode_to_vec()[..],
+        b"\x22\x05\x0A\x01\xFF\x12\x00",
+    ]
+    .concat();
     assert!(Message::decode(&poison[..]).is_err());
     for attempt in 1..=3 {
         let mut connection = Connection::open(node.address).await;
@@ -155,7 +155,10 @@ async fn requests_for_another_method_are_told_what_this_node_serves() {
     let node = Node::start("").await;
     let mut connection = Connection::open(node.address).await;
     for (path, parts) in [
-        ("/grpc.health.v1.Health/Check", ["unknown method", "OpenChannel"]),
+        (
+            "/grpc.health.v1.Health/Check",
+            ["unknown method", "OpenChannel"],
+        ),
         ("/", ["unknown method", "OpenChannel"]),
         (
             "/pubsub.proto.v1.PubSubService/OpenChannel",

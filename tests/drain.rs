@@ -13,7 +13,7 @@ use support::eventually;
 use support::message::publish;
 use support::metrics::get;
 use support::node::{ConfigFile, Node, Program, config, slim};
-use support::raw::{Channel, Connection, status};
+use support::raw::{Channel, Connection, read_to_end, status};
 
 const PAYLOAD: usize = 64 * 1024;
 
@@ -25,7 +25,11 @@ async fn receiver_with_mail(node: &Node, count: u8) -> (Connection, Channel) {
     receiver.join(node, "org/ns/receiver/1").await;
     let sender = Client::join(node, "org/ns/sender/2").await;
     for number in 0..count {
-        let message = publish("org/ns/sender/2", "org/ns/receiver/1", vec![number; PAYLOAD]);
+        let message = publish(
+            "org/ns/sender/2",
+            "org/ns/receiver/1",
+            vec![number; PAYLOAD],
+        );
         sender.send(message).await;
     }
     node.until("messages wait", |metrics| {
@@ -37,15 +41,16 @@ async fn receiver_with_mail(node: &Node, count: u8) -> (Connection, Channel) {
 }
 
 async fn refused(address: SocketAddr) {
-    eventually("the listener is closed", async || {
-        match TcpStream::connect(address).await {
+    eventually(
+        "the listener is closed",
+        async || match TcpStream::connect(address).await {
             Ok(_) => None,
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
                 Some(())
             }
-        }
-    })
+        },
+    )
     .await;
 }
 
@@ -88,7 +93,10 @@ async fn a_client_that_does_not_read_is_left_behind_after_the_drain_timeout() {
     let (_connection, _receiver) = receiver_with_mail(&node, 80).await;
     node.program.signal(Signal::INT);
     assert_eq!(node.program.exit().await, Some(4));
-    let told = node.program.stdout.find("stopped before everything was written");
+    let told = node
+        .program
+        .stdout
+        .find("stopped before everything was written");
     assert!(told.expect("a log line").contains(" ERROR "));
 }
 
@@ -102,7 +110,9 @@ async fn a_second_signal_ends_the_node_at_once() {
     assert!(node.program.is_running());
     node.program.signal(Signal::INT);
     assert_eq!(node.program.exit().await, Some(4));
-    node.program.line("received signal SIGINT again, stopping at once").await;
+    node.program
+        .line("received signal SIGINT again, stopping at once")
+        .await;
 }
 
 #[tokio::test]
@@ -127,6 +137,30 @@ async fn a_source_that_never_stops_sending_does_not_keep_the_node_from_stopping(
     flood.await.expect("the source is told");
 }
 
+/// A connection that the node has accepted, of a client that says nothing.
+async fn silent(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("accepted");
+    // The settings of HTTP/2 are the first that a server says.
+    let mut settings = [0; 9];
+    let said = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut settings);
+    support::in_time("the node's settings", said)
+        .await
+        .expect("settings");
+    stream
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_does_not_keep_the_node_from_stopping() {
+    let top = "runtime: { drain_timeout: 1h }\nlimits: { handshake_ms: 600000 }";
+    let mut node = Node::start(top).await;
+    let mut silent = silent(node.address).await;
+    let client = Client::join(&node, "org/ns/client/1").await;
+    node.program.signal(Signal::TERM);
+    assert_eq!(node.program.exit().await, Some(0));
+    read_to_end(&mut silent).await;
+    drop(client);
+}
+
 /// Whether the system still keeps a connection of `port` in TIME_WAIT.
 fn is_in_time_wait(port: u16) -> bool {
     const TIME_WAIT: &str = "06";
@@ -149,16 +183,17 @@ async fn the_next_node_takes_the_port_at_once_after_a_stop_or_a_crash() {
         let other = Client::join(&node, "org/ns/other/2").await;
         other.publish("org/ns/client/1", "hello").await;
         assert_eq!(client.payload().await, "hello");
+        let mut silent = silent(address).await;
         node.program.signal(signal);
         node.program.exit().await;
         drop((client, other));
-        if signal == Signal::KILL {
-            // The side that closes first keeps the address for a while.
-            eventually("a connection in TIME_WAIT", async || {
-                is_in_time_wait(address.port()).then_some(())
-            })
-            .await;
-        }
+        // The side that closes first keeps the address for a while, unless the other sends more.
+        read_to_end(&mut silent).await;
+        drop(silent);
+        eventually("a connection in TIME_WAIT", async || {
+            is_in_time_wait(address.port()).then_some(())
+        })
+        .await;
         node = Node::ready(Program::spawn(slim(&["--config", &file.text()]))).await;
         assert_eq!(node.address, address);
     }
@@ -172,8 +207,14 @@ async fn a_second_node_on_the_port_of_the_first_ends_with_a_hint_and_takes_no_cl
     let mut second = Program::spawn(slim(&["--config", &file.text()]));
     assert_eq!(second.exit().await, Some(1));
     let line = second.line("failed to start service").await;
-    assert!(line.contains(&format!("listen on {}: ", node.address)), "{line}");
-    assert!(line.contains("another process listens there; stop it"), "{line}");
+    assert!(
+        line.contains(&format!("listen on {}: ", node.address)),
+        "{line}"
+    );
+    assert!(
+        line.contains("another process listens there; stop it"),
+        "{line}"
+    );
     for id in 0..10 {
         let client = Client::join(&node, &format!("org/ns/client/{id}")).await;
         client.leave(&node).await;

@@ -90,7 +90,10 @@ fn the_version_has_four_lines_of_a_name_a_tab_and_a_value() {
             .collect();
         let names: Vec<_> = lines.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["Version:", "Build Date:", "Git SHA:", "Profile:"]);
-        assert!(lines.iter().all(|(_, value)| !value.is_empty()), "{printed}");
+        assert!(
+            lines.iter().all(|(_, value)| !value.is_empty()),
+            "{printed}"
+        );
         assert_eq!(lines[0].1, env!("CARGO_PKG_VERSION"));
     }
 }
@@ -179,7 +182,10 @@ fn wrong_command_lines_and_files_have_their_own_exit_codes() {
         let output = output(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(text(&output.stdout), "", "{arguments:?}");
-        assert!(text(&output.stderr).contains("try '--help'"), "{arguments:?}");
+        assert!(
+            text(&output.stderr).contains("try '--help'"),
+            "{arguments:?}"
+        );
     }
     for arguments in [
         &["--config", "/nowhere/slim.yaml"][..],
@@ -190,7 +196,10 @@ fn wrong_command_lines_and_files_have_their_own_exit_codes() {
         assert!(text(&output.stderr).contains("/nowhere/slim.yaml: "));
     }
     let help = text(&output(&["--help"]).stdout);
-    assert!(help.contains("Exit codes: 0 stopped cleanly, 1 did not start"), "{help}");
+    assert!(
+        help.contains("Exit codes: 0 stopped cleanly, 1 did not start"),
+        "{help}"
+    );
 }
 
 #[tokio::test]
@@ -259,7 +268,11 @@ async fn the_admin_endpoint_answers_and_shows_every_metric_of_the_reference() {
         assert!(exposition.contains(&kind), "{kind} in {exposition}");
         let help = format!("# HELP {family} {}", metric.help);
         assert!(exposition.contains(&help), "{help} in {exposition}");
-        let named: Vec<_> = metric.labels.split(", ").filter(|l| !l.is_empty()).collect();
+        let named: Vec<_> = metric
+            .labels
+            .split(", ")
+            .filter(|l| !l.is_empty())
+            .collect();
         for sample in node.metrics().await.named(metric.name) {
             let labels: Vec<_> = sample.labels.keys().map(String::as_str).collect();
             assert_eq!(labels, named, "{}", metric.name);

@@ -96,7 +96,9 @@ async fn a_fan_out_reaches_all_but_its_sender_once_each() {
     }
     for id in 1..=4 {
         let other = id % 4;
-        members[other].publish(&format!("org/ns/member/{id}"), "last").await;
+        members[other]
+            .publish(&format!("org/ns/member/{id}"), "last")
+            .await;
     }
     for member in &mut members {
         assert_eq!(member.payload().await, "last");
@@ -207,14 +209,22 @@ async fn with_its_link_all_that_a_client_subscribed_to_is_gone() {
     }
     client.settle(&node).await;
     let metrics = node.metrics().await;
-    assert_eq!((metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)), (2, 102));
+    assert_eq!(
+        (metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)),
+        (2, 102)
+    );
     client.leave(&node).await;
     let metrics = node.metrics().await;
-    assert_eq!((metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)), (1, 1));
+    assert_eq!(
+        (metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)),
+        (1, 1)
+    );
 
     let before = metrics.sum(UNMATCHED);
     for room in 0..100 {
-        sender.broadcast(&format!("org/ns/room-{room}"), "anyone?").await;
+        sender
+            .broadcast(&format!("org/ns/room-{room}"), "anyone?")
+            .await;
     }
     node.until("nobody is there", |metrics| {
         metrics.sum(UNMATCHED) == before + 100

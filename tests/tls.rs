@@ -104,7 +104,11 @@ impl Authority {
 }
 
 /// Two clients exchange a message.
-async fn assert_serves(authority: &Authority, node: &Node, version: &'static SupportedProtocolVersion) {
+async fn assert_serves(
+    authority: &Authority,
+    node: &Node,
+    version: &'static SupportedProtocolVersion,
+) {
     let mut channels = Vec::new();
     for name in ["org/ns/one/1", "org/ns/two/2"] {
         let stream = authority.connect(node, version).await.expect("trusted");
@@ -156,10 +160,9 @@ async fn a_certificate_in_the_file_itself_is_served_too() {
     let read = |name| std::fs::read_to_string(authority.path(name)).expect("PEM");
     let lines = |text: String| text.replace('\n', "\\n").replace("\\r", "");
     let (chain, key) = (lines(read("chain.crt")), lines(read("server.key")));
-    let server = format!(
-        "endpoint: \"127.0.0.1:0\", tls: {{ cert_pem: \"{chain}\", key_pem: \"{key}\" }}"
-    )
-    .replace('\r', "");
+    let server =
+        format!("endpoint: \"127.0.0.1:0\", tls: {{ cert_pem: \"{chain}\", key_pem: \"{key}\" }}")
+            .replace('\r', "");
     let node = Node::launch(&config("", &server)).await;
     assert_serves(&authority, &node, &rustls::version::TLS13).await;
     let secret = read("server.key");
@@ -208,8 +211,10 @@ async fn a_client_without_tls_is_closed_and_counted_and_one_that_says_nothing_to
     let stream = TcpStream::connect(node.address).await.expect("accepted");
     // What a client of HTTP/2 says first is no TLS.
     Connection::over(stream).await.closed().await;
-    node.until("it is counted", |metrics| metrics.incidents("tls_failed") == 1)
-        .await;
+    node.until("it is counted", |metrics| {
+        metrics.incidents("tls_failed") == 1
+    })
+    .await;
     let mut silent = TcpStream::connect(node.address).await.expect("accepted");
     assert_eq!(read_to_end(&mut silent).await, []);
     node.until("it is counted", |metrics| {
@@ -227,8 +232,10 @@ async fn a_client_that_does_not_trust_the_authority_gets_no_stream() {
     let node = Node::launch(&authority.config("server.key", "")).await;
     let refused = other.connect(&node, &rustls::version::TLS13).await;
     assert!(refused.is_err());
-    node.until("it is counted", |metrics| metrics.incidents("tls_failed") == 1)
-        .await;
+    node.until("it is counted", |metrics| {
+        metrics.incidents("tls_failed") == 1
+    })
+    .await;
     assert_serves(&authority, &node, &rustls::version::TLS13).await;
 }
 
@@ -242,4 +249,20 @@ async fn an_insecure_server_has_no_tls() {
     assert!(refused.is_err());
     let mut connection = Connection::open(node.address).await;
     connection.channel().await.join(&node, "org/ns/one/1").await;
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_its_handshake_does_not_keep_the_node_from_stopping() {
+    let authority = Authority::new();
+    let text = authority.config("server.key", "").replacen(
+        "services:",
+        "runtime: { drain_timeout: 1h }\nlimits: { handshake_ms: 600000 }\nservices:",
+        1,
+    );
+    let mut node = Node::launch(&text).await;
+    let mut silent = TcpStream::connect(node.address).await.expect("accepted");
+    assert_serves(&authority, &node, &rustls::version::TLS13).await;
+    node.program.signal(rustix::process::Signal::TERM);
+    assert_eq!(node.program.exit().await, Some(0));
+    read_to_end(&mut silent).await;
 }

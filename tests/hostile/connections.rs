@@ -161,7 +161,11 @@ async fn a_handshake_that_is_never_completed_is_cut_off_in_time() {
         .await
         .expect("sent");
     // A frame of 1,000 bytes that never ends.
-    drip(&mut stream, &[&[0, 3, 0xE8, 1, 4, 0, 0, 0, 1], &[0; 991][..]].concat()).await;
+    drip(
+        &mut stream,
+        &[&[0, 3, 0xE8, 1, 4, 0, 0, 0, 1], &[0; 991][..]].concat(),
+    )
+    .await;
     expect_one_more("request headers byte by byte").await;
 
     let connection = Connection::open(node.address).await;
@@ -182,7 +186,8 @@ async fn whatever_is_not_http_2_is_closed_and_counted() {
         .collect();
     let http_1 = b"GET /metrics HTTP/1.1\r\nhost: node\r\naccept: */*\r\n\r\n".to_vec();
     // A valid preface, and after it a frame that is longer than this node allows.
-    let huge_frame = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xFF\xFF\xFF\x00\x00\x00\x00\x00\x01".to_vec();
+    let huge_frame =
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xFF\xFF\xFF\x00\x00\x00\x00\x00\x01".to_vec();
     for (count, bytes) in (1..).zip([garbage, http_1, huge_frame]) {
         let mut stream = TcpStream::connect(node.address).await.expect("accepted");
         // The node may close before all is written.
@@ -214,7 +219,9 @@ async fn a_client_with_tls_on_a_port_without_is_closed_and_counted() {
     let handshake = in_time("an end", connector.connect(server, stream)).await;
     assert!(handshake.is_err());
     let metrics = node
-        .until("it is counted", |metrics| metrics.incidents("not_http2") > 0)
+        .until("it is counted", |metrics| {
+            metrics.incidents("not_http2") > 0
+        })
         .await;
     assert_eq!(metrics.incidents("not_http2"), 1);
     pair.assert_unharmed().await;

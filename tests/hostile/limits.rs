@@ -5,10 +5,10 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::node::Node;
 use crate::support::pair::HealthyPair;
 use crate::support::raw::{Connection, read_to_end, status};
-use crate::support::eventually;
 
 #[tokio::test]
 async fn connections_and_streams_beyond_the_limit_are_refused_until_there_is_room() {

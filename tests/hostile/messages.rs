@@ -93,11 +93,8 @@ async fn a_message_of_exactly_the_limit_is_delivered_and_one_byte_more_is_not() 
     receiver.join(&node, "org/ns/receiver/1").await;
     let mut sender = connection.channel().await;
     for (len, allowed) in [(100_000, true), (100_001, false)] {
-        let message = crate::support::message::publish_of_length(
-            "org/ns/sender/2",
-            "org/ns/receiver/1",
-            len,
-        );
+        let message =
+            crate::support::message::publish_of_length("org/ns/sender/2", "org/ns/receiver/1", len);
         sender.send(&message).await;
         if allowed {
             let arrived = receiver.receive().await.expect("a message");
@@ -122,7 +119,12 @@ async fn framing_that_is_wrong_ends_the_stream_with_what_was_expected() {
     let compressed = Bytes::from_static(&[1, 0, 0, 0, 1, 0]);
     let garbage = framed_bytes(b"GET / HTTP/1.1");
     for (count, bytes, code, told) in [
-        (1, compressed, Code::Unimplemented, "compression flag 0, got 1"),
+        (
+            1,
+            compressed,
+            Code::Unimplemented,
+            "compression flag 0, got 1",
+        ),
         (2, garbage, Code::InvalidArgument, "got"),
     ] {
         let mut channel = connection.channel().await;
@@ -157,7 +159,10 @@ async fn a_flood_of_bad_messages_is_counted_in_full_and_logged_in_few_lines() {
     // A publish without a header: readable, so that only the message is refused.
     let bad = framed_bytes(&[0x1A, 0]);
     let flood: Bytes = bad.repeat(FLOOD as usize).into();
-    offender.send_bytes(flood).await.expect("the stream is open");
+    offender
+        .send_bytes(flood)
+        .await
+        .expect("the stream is open");
     let metrics = node
         .until("all are counted", |metrics| {
             metrics.refused("invalid") == FLOOD
@@ -165,7 +170,10 @@ async fn a_flood_of_bad_messages_is_counted_in_full_and_logged_in_few_lines() {
         .await;
     assert_eq!(metrics.incidents("message_refused"), FLOOD);
     let lines = node.program.stdout.count("message refused");
-    assert!((1..=FLOOD as usize / 1_000).contains(&lines), "{lines} lines");
+    assert!(
+        (1..=FLOOD as usize / 1_000).contains(&lines),
+        "{lines} lines"
+    );
     // A message that is only refused does not end its stream.
     offender.join(&node, "org/ns/offender/2").await;
     pair.assert_unharmed().await;

@@ -76,7 +76,11 @@ async fn only_the_one_that_never_reads_is_evicted_and_only_its_stream() {
 
     publisher.send(message).await;
     assert!(neighbour.receive().await.expect("a message").len() > PAYLOAD);
-    connection.channel().await.join(&node, "org/ns/stuck/100").await;
+    connection
+        .channel()
+        .await
+        .join(&node, "org/ns/stuck/100")
+        .await;
 }
 
 #[tokio::test]
@@ -106,7 +110,12 @@ async fn who_stays_behind_too_long_is_evicted_before_the_queue_is_full() {
     assert_eq!(metrics.dropped("overrun"), 0);
     assert!(metrics.dropped("link_closed") > 100);
     assert_eq!(entry(&metrics).expect("named in the metrics").0, "evicted");
-    assert!(node.program.stdout.find("slow consumer is behind").is_some());
+    assert!(
+        node.program
+            .stdout
+            .find("slow consumer is behind")
+            .is_some()
+    );
     node.assert_alive().await;
     node.balanced().await;
 }

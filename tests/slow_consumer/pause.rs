@@ -8,8 +8,7 @@ use crate::support::raw::Connection;
 
 const PAYLOAD: usize = 64 * 1024;
 const PAUSES: &str = "slim_source_pauses_total";
-const PATIENT: &str =
-    "limits: { queue_bytes: 8388608, slow_consumer_ms: 600000, pause_ms: 10000 }";
+const PATIENT: &str = "limits: { queue_bytes: 8388608, slow_consumer_ms: 600000, pause_ms: 10000 }";
 
 #[tokio::test]
 async fn a_source_waits_for_its_only_target_and_nothing_is_lost() {

@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -21,29 +21,39 @@ pub(crate) fn slim(arguments: &[&str]) -> Command {
 
 /// Lines of a pipe, as far as they have come.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Lines(Arc<Mutex<(Vec<String>, End)>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    Open,
+    Closed,
+}
 
 impl Lines {
     fn follow(pipe: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let sink = lines.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines() {
-                let Ok(line) = line else { return };
-                sink.0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                sink.lock().0.push(line);
             }
+            sink.lock().1 = End::Closed;
         });
         lines
     }
 
+    fn lock(&self) -> MutexGuard<'_, (Vec<String>, End)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing more will come.
+    fn is_closed(&self) -> bool {
+        self.lock().1 == End::Closed
+    }
+
     pub(crate) fn all(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().0.clone()
     }
 
     /// The first line that contains `part`.
@@ -92,21 +102,23 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
-    /// The exit code, once the process has ended by itself.
+    /// The exit code, once the process has ended by itself and all that it printed is there.
     pub(crate) async fn exit(&mut self) -> Option<i32> {
         let status = eventually("the process ends", async || {
-            self.child.try_wait().expect("a child")
+            let status = self.child.try_wait().expect("a child")?;
+            (self.stdout.is_closed() && self.stderr.is_closed()).then_some(status)
         })
         .await;
         status.code()
     }
 
     /// The first line on standard output that contains `part`, once it is there.
-    pub(crate) async fn line(&mut self, part: &str) -> String {
+    pub(crate) async fn line(&self, part: &str) -> String {
         eventually(part, async || {
+            let closed = self.stdout.is_closed();
             let found = self.stdout.find(part);
             assert!(
-                found.is_some() || self.is_running(),
+                found.is_some() || !closed,
                 "ended before {part:?}: {:#?} {:#?}",
                 self.stdout.all(),
                 self.stderr.all()
