@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -75,8 +75,20 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null());
+        Self::start(command)
+    }
+
+    /// A process, and what it reads.
+    pub(crate) fn spawn_with_input(mut command: Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut program = Self::start(command);
+        let input = program.child.stdin.take().expect("piped");
+        (program, input)
+    }
+
+    fn start(mut command: Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -138,7 +150,7 @@ impl Drop for Program {
             for line in self.stdout.all().iter().chain(&self.stderr.all()) {
                 let _ = writeln!(log, "    {line}");
             }
-            say(&format!("log of the node:\n{log}"));
+            say(&format!("output of the process:\n{log}"));
         }
     }
 }
@@ -201,7 +213,7 @@ impl Node {
     }
 
     /// The node of a process, once it says where it listens.
-    pub(crate) async fn ready(mut program: Program) -> Self {
+    pub(crate) async fn ready(program: Program) -> Self {
         let admin = program.line("admin ready: ").await;
         let plane = program.line("data plane ready: gRPC on ").await;
         Self {
