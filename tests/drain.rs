@@ -137,6 +137,32 @@ async fn a_source_that_never_stops_sending_does_not_keep_the_node_from_stopping(
     flood.await.expect("the source is told");
 }
 
+#[tokio::test]
+async fn a_connection_that_grew_old_takes_no_new_stream_and_keeps_those_it_has() {
+    let server = r#"endpoint: "127.0.0.1:0", tls: { insecure: true },
+        keepalive: { max_connection_age: 1s }"#;
+    let mut node = Node::launch(&config("", server)).await;
+    let mut connection = Connection::open(node.address).await;
+    let mut channel = connection.channel().await;
+    channel.join(&node, "org/ns/old/1").await;
+    eventually("no further stream", async || {
+        match connection.try_channel().await {
+            Some(_) => None,
+            None => Some(()),
+        }
+    })
+    .await;
+    let young = Client::join(&node, "org/ns/young/2").await;
+    for number in 0..10_u8 {
+        young.publish("org/ns/old/1", vec![number]).await;
+        let message = channel.receive().await.expect("a message");
+        assert_eq!(message.last(), Some(&number));
+    }
+    node.program.signal(Signal::TERM);
+    assert_eq!(status(&channel.trailers().await).code(), Code::Ok);
+    assert_eq!(node.program.exit().await, Some(0));
+}
+
 /// A connection that the node has accepted, of a client that says nothing.
 async fn silent(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("accepted");

@@ -235,9 +235,17 @@ async fn with_its_link_all_that_a_client_subscribed_to_is_gone() {
 
 #[tokio::test]
 async fn a_subscription_takes_effect_before_the_next_message_of_its_stream() {
-    let node = Node::start("").await;
-    let mut answerer = Client::join(&node, "org/ns/answerer/1").await;
-    let mut asker = Client::join(&node, "org/ns/asker/2").await;
+    for cores in ["", "runtime: { n_cores: 1 }"] {
+        let node = Node::start(cores).await;
+        ask_and_answer(&node).await;
+        node.balanced().await;
+    }
+}
+
+/// Each question names a new inbox, to which the answer comes.
+async fn ask_and_answer(node: &Node) {
+    let mut answerer = Client::join(node, "org/ns/answerer/1").await;
+    let mut asker = Client::join(node, "org/ns/asker/2").await;
     for round in 1..=200 {
         let inbox = format!("org/ns/inbox/{round}");
         asker.subscribe(&inbox).await;
@@ -247,5 +255,4 @@ async fn a_subscription_takes_effect_before_the_next_message_of_its_stream() {
         answerer.publish(&reply_to, "answer").await;
         assert_eq!(asker.payload().await, "answer", "{inbox}");
     }
-    node.balanced().await;
 }

@@ -244,10 +244,12 @@ async fn a_client_that_opens_and_resets_streams_without_end_is_cut_off() {
     })
     .await;
     connection.closed().await;
-    node.until("no link is left of it", |metrics| {
-        metrics.sum("slim_links") == 2
-    })
-    .await;
+    let metrics = node
+        .until("no link is left of it", |metrics| {
+            metrics.sum("slim_links") == 2
+        })
+        .await;
+    assert_eq!(metrics.incidents("not_http2"), 1);
     let client = Client::join(&node, "org/ns/client/1").await;
     client.leave(&node).await;
     pair.assert_unharmed().await;

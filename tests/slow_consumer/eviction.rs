@@ -151,3 +151,34 @@ async fn best_effort_that_does_not_fit_is_dropped_and_nobody_evicted() {
     assert_eq!(metrics.sum("slim_deliveries_dropped_total"), lost);
     assert_eq!(metrics.sum("slim_links"), 2);
 }
+
+#[tokio::test]
+async fn a_name_cannot_forge_lines_of_the_log_or_of_the_metrics() {
+    const FORGED: &str = "forged\n2026-01-01T00:00:00Z  INFO slim: a forged line\n\
+                          slim_links{forged=\"\\\"} 77 \u{1b}[31m\u{9b}31m\r";
+    let node = Node::start("limits: { queue_bytes: 8388608 }").await;
+    let mut connection = Connection::open(node.address).await;
+    let mut stuck = connection.channel().await;
+    let name = format!("org/ns/{FORGED}x");
+    stuck.join(&node, &name).await;
+    let publisher = Client::join(&node, "org/ns/publisher/1").await;
+    let sending = tokio::spawn(async move {
+        loop {
+            publisher.publish(&name, vec![7; PAYLOAD]).await;
+        }
+    });
+    let metrics = node
+        .until("it is evicted", |metrics| metrics.sum(EVICTED) == 1)
+        .await;
+    sending.abort();
+    assert!(metrics.sum("slim_links") <= 2);
+    let entry = metrics.named("slim_slow_consumer_queued_bytes").next();
+    let labels = &entry.expect("an entry").labels;
+    let keys: Vec<_> = labels.keys().collect();
+    assert_eq!(keys, ["link", "name", "peer", "state"]);
+    node.program.line("slow consumer evicted").await;
+    for line in node.program.stdout.all() {
+        assert!(!line.starts_with("2026-01-01T00:00:00Z"), "{line:?}");
+        assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+    }
+}
