@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use slim_wire::Envelope;
+use slim_wire::limits::PACKING_THRESHOLD_BYTES;
 
 use super::core::Core;
 use super::counters::DropReason;
@@ -32,6 +34,14 @@ pub(super) struct Targets {
     overrun: Vec<LinkId>,
 }
 
+/// A target with more than this part of its soft mark waiting does not keep up, and its messages
+/// may wait for long.
+const KEEPS_UP_PART: usize = 8;
+
+/// A message up to this length may be a slice of a receive buffer that holds much else; a longer
+/// one had to be put together from several, and has memory of its own.
+const SHARED_BUFFER_BYTES: usize = 64 * 1024;
+
 impl Core {
     /// Delivers a publish that came in on `from`: one copy to each target's queue, whatever
     /// becomes of the others.
@@ -39,9 +49,11 @@ impl Core {
         let mut forwarded = Forwarded::Nowhere;
         let Self { replica, config, counters, targets, .. } = self;
         let (core, len) = (from.core, envelope.body.len());
-        let mut copies = 0;
+        let (mut copies, mut waits) = (0, false);
+        let keeps_up = config.marks.soft / KEEPS_UP_PART;
         replica.table().for_each_target(&envelope.header, from, |port| {
             copies += 1;
+            waits |= port.queued() > keeps_up;
             let admission = port.admit(envelope.header.class, len, &config.marks);
             forwarded = match forwarded {
                 Forwarded::Nowhere => {
@@ -66,6 +78,8 @@ impl Core {
         counters.bytes_received.add(len as u64);
         counters.deliveries.add(copies);
         if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
+        let own = (waits && shares_memory(len)).then(|| own_memory(envelope));
+        let envelope = own.as_ref().unwrap_or(envelope);
         let mut targets = std::mem::take(&mut self.targets);
         targets.local.drain(..).for_each(|target| self.push(target, &envelope.body, now));
         self.send_remote(&mut targets.remote, envelope);
@@ -91,4 +105,17 @@ impl Core {
             self.mail.send(target.core, Mail::Evict(target));
         }
     }
+}
+
+/// Whether a message of `len` bytes may hold on to more memory than its own. A shorter one is
+/// copied when it is queued.
+fn shares_memory(len: usize) -> bool {
+    len > PACKING_THRESHOLD_BYTES && len <= SHARED_BUFFER_BYTES
+}
+
+/// The message in memory of its own, for all its targets. As it came it may be a small part of a
+/// receive buffer, which would stay for as long as the message waits: many times what its queue
+/// is charged.
+fn own_memory(envelope: &Envelope) -> Envelope {
+    Envelope { header: envelope.header, body: Bytes::copy_from_slice(&envelope.body) }
 }

@@ -159,7 +159,12 @@ async fn serve(
     let Some(tls) = tls else {
         return serve_connection(stream, peer, accepted, settings, gateway).await;
     };
-    match tokio::time::timeout(gateway.limits.handshake, tls.accept(stream)).await {
+    let handshake = tokio::time::timeout(gateway.limits.handshake, tls.accept(stream));
+    let handshake = tokio::select! {
+        done = handshake => done,
+        () = gateway.finish.cancelled() => return,
+    };
+    match handshake {
         Ok(Ok(stream)) => serve_connection(stream, peer, accepted, settings, gateway).await,
         Ok(Err(error)) => gateway.report(Incident::TlsFailed, &peer, &error),
         Err(_) => gateway.report(Incident::HandshakeTimeout, &peer, &"TLS handshake"),

@@ -14,9 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Gateway, Http2Settings, Streams, stream};
 use crate::link::incident::Incident;
 
-/// Flow-control windows as published servers announce them: they bound what a client can have
-/// in flight to a source that is paused.
+/// The flow-control window of a stream as published servers announce it: it bounds what a client
+/// can have in flight while it is paused.
 const WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// A stream that is not read keeps its part of the connection's window: this one leaves room for
+/// the other streams.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * WINDOW_BYTES;
 
 /// What one stream may have buffered for writing, beside its queue.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -45,7 +49,13 @@ pub async fn serve_connection<Io>(
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let deadline = Instant::from_std(accepted + gateway.limits.handshake);
-    let ended = match timeout_at(deadline, builder(&settings).handshake(io)).await {
+    let handshake = timeout_at(deadline, builder(&settings).handshake(io));
+    let handshake = tokio::select! {
+        done = handshake => done,
+        // Who has not even said hello does not keep the node from stopping.
+        () = gateway.finish.cancelled() => return,
+    };
+    let ended = match handshake {
         Ok(Ok(connection)) => drive(connection, peer, deadline, settings, &gateway).await,
         Ok(Err(error)) => Ended::Incident(incident_of(&error), error.to_string()),
         Err(_) => Ended::Incident(Incident::HandshakeTimeout, "no HTTP/2 preface".into()),
@@ -59,7 +69,7 @@ fn builder(settings: &Http2Settings) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(settings.max_header_list_size.unwrap_or(HEADER_LIST_BYTES));
     if let Some(bytes) = settings.max_frame_size {

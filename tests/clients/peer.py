@@ -1,0 +1,109 @@
+"""One application of release 0.6, driven over its standard input and output.
+
+    peer.py ENDPOINT NAME listen            waits for a session, and takes part in it
+    peer.py ENDPOINT NAME echo              waits for sessions, and answers what comes
+    peer.py ENDPOINT NAME call PEER         opens an encrypted session with PEER
+    peer.py ENDPOINT NAME moderate CHANNEL MEMBER...
+                                            opens an encrypted group, and invites the members
+
+Prints "ready" once it is connected, "in session" once it has one, and "got TEXT" for each
+message. Each line of its input is published in the session.
+"""
+
+import asyncio
+import datetime
+import sys
+
+import slim_bindings
+
+SECRET = "a secret that all of the test share"
+RELIABLE = {"max_retries": 10, "timeout": datetime.timedelta(seconds=1)}
+
+
+def tell(line):
+    print(line, flush=True)
+
+
+def parse(name):
+    return slim_bindings.PyName(*name.split("/"))
+
+
+async def connect(endpoint, name):
+    slim_bindings.init_tracing({"log_level": "error", "opentelemetry": {"enabled": False}})
+    identity = {"identity": name, "shared_secret": SECRET}
+    app = await slim_bindings.Slim.new(
+        parse(name),
+        slim_bindings.PyIdentityProvider.SharedSecret(**identity),
+        slim_bindings.PyIdentityVerifier.SharedSecret(**identity),
+    )
+    await app.connect({"endpoint": endpoint, "tls": {"insecure": True}})
+    tell("ready")
+    return app
+
+
+async def print_messages(session):
+    while True:
+        _, payload = await session.get_message()
+        tell(f"got {payload.decode()}")
+
+
+async def answer_messages(session):
+    while True:
+        context, payload = await session.get_message()
+        tell(f"got {payload.decode()}")
+        await session.publish_to(context, b"echo of " + payload)
+
+
+async def publish_lines(session):
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        await session.publish(line.rstrip("\n").encode())
+
+
+async def take_part(session):
+    tell("in session")
+    await asyncio.gather(print_messages(session), publish_lines(session))
+
+
+async def echo(app):
+    answering = []
+    while True:
+        session = await app.listen_for_session()
+        tell("in session")
+        answering.append(asyncio.create_task(answer_messages(session)))
+
+
+async def call(app, peer):
+    await app.set_route(parse(peer))
+    config = slim_bindings.PySessionConfiguration.PointToPoint(
+        peer_name=parse(peer), mls_enabled=True, **RELIABLE
+    )
+    await take_part(await app.create_session(config))
+
+
+async def moderate(app, channel, members):
+    config = slim_bindings.PySessionConfiguration.Group(
+        channel_name=parse(channel), mls_enabled=True, **RELIABLE
+    )
+    session = await app.create_session(config)
+    for member in members:
+        await app.set_route(parse(member))
+        await session.invite(parse(member))
+    await take_part(session)
+
+
+async def main(endpoint, name, role, *others):
+    app = await connect(endpoint, name)
+    if role == "listen":
+        await take_part(await app.listen_for_session())
+    elif role == "echo":
+        await echo(app)
+    elif role == "call":
+        await call(app, *others)
+    elif role == "moderate":
+        channel, *members = others
+        await moderate(app, channel, members)
+    else:
+        raise SystemExit(f"unknown role {role}")
+
+
+asyncio.run(main(*sys.argv[1:]))
