@@ -36,7 +36,7 @@ pub(super) struct Targets {
 
 /// A target with more than this part of its soft mark waiting does not keep up, and its messages
 /// may wait for long.
-const KEEPS_UP_PART: usize = 8;
+const KEEPS_UP_PART: usize = 32;
 
 /// A message up to this length may be a slice of a receive buffer that holds much else; a longer
 /// one had to be put together from several, and has memory of its own.
