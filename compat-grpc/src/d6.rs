@@ -39,11 +39,11 @@ static ORIGINAL_NAME: Schema = Schema {
     ],
 };
 
+/// The rest of the session header, beside the message type.
 static SESSION: Schema = Schema {
     name: "session",
     fields: &[
         (1, "session type", Type::Varint),
-        (SESSION_MESSAGE_TYPE, "message type", Type::Varint),
         (3, "session id", Type::Varint),
         (4, "message id", Type::Varint),
         (5, "session source", Type::Message(&ORIGINAL_NAME)),
@@ -245,12 +245,14 @@ fn read_class(session: &[u8]) -> Result<Class, DecodeError> {
     const P2P_RELIABLE: u64 = 2;
     const MULTICAST_MESSAGE: u64 = 4;
     const RETRANSMISSION: u64 = 6;
-    SESSION.check(session)?;
     let mut message_type = None;
     let mut fields = Fields::new("session", session);
     while let Some((number, value)) = fields.next()? {
-        if number == SESSION_MESSAGE_TYPE {
-            set_once(&mut message_type, value.varint("message type")?, "message type")?;
+        match number {
+            SESSION_MESSAGE_TYPE => {
+                set_once(&mut message_type, value.varint("message type")?, "message type")?;
+            }
+            _ => SESSION.check_field(number, value)?,
         }
     }
     Ok(match message_type.unwrap_or(0) {

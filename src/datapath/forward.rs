@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slim_wire::Envelope;
-use smallvec::SmallVec;
 
 use super::core::Core;
 use super::counters::DropReason;
@@ -25,10 +24,11 @@ pub enum Forwarded {
     Many,
 }
 
-/// Targets of one message on other cores, kept to be used again.
+/// The targets of one message; kept, so that a fan-out allocates nothing.
 #[derive(Debug, Default)]
-pub(super) struct RemoteTargets {
-    targets: Vec<LinkId>,
+pub(super) struct Targets {
+    local: Vec<LinkId>,
+    remote: Vec<LinkId>,
     overrun: Vec<LinkId>,
 }
 
@@ -37,8 +37,7 @@ impl Core {
     /// becomes of the others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere;
-        let mut local = SmallVec::<[LinkId; 8]>::new();
-        let Self { replica, config, counters, remote, .. } = self;
+        let Self { replica, config, counters, targets, .. } = self;
         let (core, len) = (from.core, envelope.body.len());
         let mut copies = 0;
         replica.table().for_each_target(&envelope.header, from, |port| {
@@ -52,12 +51,14 @@ impl Core {
                 _ => Forwarded::Many,
             };
             match admission {
-                Admission::Admitted if port.id().core == core => local.push(port.id()),
-                Admission::Admitted => remote.targets.push(port.id()),
+                Admission::Admitted if port.id().core == core => {
+                    targets.local.push(port.id());
+                }
+                Admission::Admitted => targets.remote.push(port.id()),
                 Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
                 Admission::Overrun => {
                     counters.drop_copies(DropReason::Overrun, 1);
-                    remote.overrun.push(port.id());
+                    targets.overrun.push(port.id());
                 }
             }
         });
@@ -65,33 +66,29 @@ impl Core {
         counters.bytes_received.add(len as u64);
         counters.deliveries.add(copies);
         if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
-        for target in local {
-            self.push(target, &envelope.body, now);
-        }
-        self.send_remote(envelope);
-        self.cut_off_overrun();
+        let mut targets = std::mem::take(&mut self.targets);
+        targets.local.drain(..).for_each(|target| self.push(target, &envelope.body, now));
+        self.send_remote(&mut targets.remote, envelope);
+        targets.overrun.drain(..).for_each(|target| self.cut_off(target));
+        self.targets = targets;
         forwarded
     }
 
     /// One letter per core, shared by its targets.
-    fn send_remote(&mut self, envelope: &Envelope) {
-        let mut targets = std::mem::take(&mut self.remote.targets);
+    fn send_remote(&mut self, targets: &mut Vec<LinkId>, envelope: &Envelope) {
         targets.sort_unstable_by_key(|target| target.core);
         for group in targets.chunk_by(|a, b| a.core == b.core) {
             self.counters.sent_to_cores.add(group.len() as u64);
             self.mail.send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
         }
         targets.clear();
-        self.remote.targets = targets;
     }
 
-    fn cut_off_overrun(&mut self) {
-        while let Some(target) = self.remote.overrun.pop() {
-            if target.core == self.id() {
-                self.evict(target);
-            } else {
-                self.mail.send(target.core, Mail::Evict(target));
-            }
+    fn cut_off(&mut self, target: LinkId) {
+        if target.core == self.id() {
+            self.evict(target);
+        } else {
+            self.mail.send(target.core, Mail::Evict(target));
         }
     }
 }

@@ -181,7 +181,7 @@ async fn take_steps(
 /// Handles the core's mail and deadlines, for ever.
 async fn take_turns(gateway: Rc<Gateway>, bell: Arc<Bell>) {
     loop {
-        let deadline = gateway.core.borrow().deadline();
+        let deadline = gateway.core.borrow_mut().deadline();
         tokio::select! {
             () = bell.0.notified() => {}
             () = sleep_until(deadline) => {}

@@ -65,17 +65,17 @@ pub(super) fn bind_server(
     cores: usize,
 ) -> Result<BoundServer, BindError> {
     let error = |source| BindError { address: server.endpoint, source };
-    // Sharing a port would hide that another process has it: ask for it alone first.
-    let alone = socket(server.endpoint, false).map_err(error)?;
-    let address = alone.local_addr().map_err(error)?.as_socket().unwrap_or(server.endpoint);
-    drop(alone);
-    let listeners: Result<Vec<_>, _> = (0..cores).map(|_| listen(address)).collect();
-    Ok(BoundServer {
-        address,
-        tls,
-        settings: http2_settings(server),
-        listeners: listeners.map_err(error)?,
-    })
+    if server.endpoint.port() != 0 {
+        // Sharing a port would hide that another process has it: ask for it alone first.
+        socket(server.endpoint, false).map_err(error)?;
+    }
+    let first = listen(server.endpoint).map_err(error)?;
+    let address = first.local_addr().map_err(error)?;
+    let mut listeners = vec![first];
+    for _ in 1..cores {
+        listeners.push(listen(address).map_err(error)?);
+    }
+    Ok(BoundServer { address, tls, settings: http2_settings(server), listeners })
 }
 
 fn socket(address: SocketAddr, share: bool) -> std::io::Result<Socket> {

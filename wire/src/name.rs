@@ -184,7 +184,7 @@ mod tests {
     fn component_hashes_are_those_the_documents_print() {
         for (text, hash) in [
             ("agntcy", 0x169c_a82e_b17d_6bc2),
-            ("ns", 0x0eef_9769_a4c6_990d1_u64),
+            ("ns", 0xeef9_769a_4c69_90d1),
             ("moderator", 0xfc9b_bc40_6957_794b),
             ("client-1", 0x58ec_40d7_c837_e0b9),
             ("client-2", 0xb521_a378_8f12_67a8),

@@ -184,11 +184,13 @@ fn a_receiver_that_stays_behind_for_too_long_is_cut_off_by_name_and_others_lose_
     }
     assert_eq!(received, 6);
     let deadline = node.cores[1].deadline().expect("the stuck link's clock runs");
-    assert_eq!(deadline, node.now + SLOW_CONSUMER);
-    node.now = deadline - Duration::from_millis(1);
+    assert_eq!(deadline, node.now + SLOW_CONSUMER / 4);
+    node.now = deadline;
+    node.settle();
+    assert_eq!(node.slow_log.entries()[0].state, SlowState::Behind);
+    node.now += SLOW_CONSUMER / 2;
     node.settle();
     assert_ne!(node.depart(stuck), Some(Departure::Evicted));
-    node.settle();
     // One chunk left, and the queue is below the soft mark again.
     assert_eq!(node.slow_log.entries()[0].state, SlowState::Recovered);
     for _ in 0..9 {
@@ -205,6 +207,21 @@ fn a_receiver_that_stays_behind_for_too_long_is_cut_off_by_name_and_others_lose_
     node.core(stuck).close_link(stuck);
     node.assert_sums();
     assert_eq!(node.sum(|c| c.evicted.value()), 1);
+}
+
+#[test]
+fn a_receiver_that_crosses_the_soft_mark_and_keeps_up_is_not_worth_a_line() {
+    let mut node = Node::new(1, Marks::new(10_000, 1_000));
+    let (sender, receiver) = (node.open(0), node.open(0));
+    node.subscribe(receiver, name(1, 1));
+    for _ in 0..100 {
+        (0..6).for_each(|_| _ = node.publish(sender, Class::Reliable, name(1, 1), 1, 1_000));
+        node.now += SLOW_CONSUMER / 8;
+        node.settle();
+        while let Some(Departure::Chunk(_)) = node.depart(receiver) {}
+    }
+    assert_eq!(node.slow_log.entries(), []);
+    assert_eq!(node.sum(|c| c.written.value()), 600);
 }
 
 #[test]
