@@ -178,10 +178,7 @@ impl Node {
                 self.publish(self.index(link), header, usize::from(size) % 5_000);
             }
             Operation::Depart { link } => _ = self.depart(self.index(link)),
-            Operation::Turn { core } => {
-                let now = self.now;
-                self.cores[usize::from(core) % CORES].turn(now);
-            }
+            Operation::Turn { core } => self.turn(usize::from(core) % CORES),
             Operation::Order => _ = self.postbox.step(),
             Operation::Wait { milliseconds } => {
                 self.now += Duration::from_millis(milliseconds.into());
@@ -189,6 +186,13 @@ impl Node {
             Operation::Settle => self.settle(),
             Operation::Finish { core } => self.cores[usize::from(core) % CORES].finish_links(),
         }
+    }
+
+    fn turn(&mut self, core: usize) {
+        let (core, now) = (&mut self.cores[core], self.now);
+        core.turn(now);
+        assert!(core.deadline().is_none_or(|deadline| deadline > now), "a turn for nothing");
+        core.take_slow_events();
     }
 
     fn index(&self, link: u8) -> usize {
@@ -309,8 +313,7 @@ impl Node {
             for _ in 0..3 {
                 self.cores.iter_mut().for_each(Core::flush);
                 while self.postbox.step() {}
-                let now = self.now;
-                self.cores.iter_mut().for_each(|core| core.turn(now));
+                (0..CORES).for_each(|core| self.turn(core));
             }
         }
         self.settled = true;
