@@ -19,7 +19,7 @@ use slim_quic::datapath::{
 use slim_wire::{Class, Encoding, Envelope, Flags, Header, Id, Kind, Name, Prefix};
 
 const CORES: usize = 3;
-const LINKS: usize = 24;
+const LINKS: usize = 12;
 const SUBSCRIPTIONS: usize = 4;
 const MARKS: Marks = Marks::new(16_000, 2_000);
 const SLOW_CONSUMER: Duration = Duration::from_millis(1_000);
@@ -78,11 +78,11 @@ struct AnyName(u8);
 
 impl From<AnyName> for Name {
     fn from(AnyName(name): AnyName) -> Self {
-        let id = match name / 4 % 4 {
+        let id = match name / 2 % 3 {
             0 => Id::ANY,
             id => Id::new(id.into()),
         };
-        Self { prefix: Prefix([0, 0, u64::from(name % 4)]), id }
+        Self { prefix: Prefix([0, 0, u64::from(name % 2)]), id }
     }
 }
 
