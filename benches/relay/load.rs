@@ -17,6 +17,7 @@ use slim_wire::hash_component;
 use slim_wire::limits::GRPC_MESSAGE_BYTES;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
 use crate::Failure;
 
@@ -26,8 +27,17 @@ pub(crate) struct Load {
     /// Keeps the stream open: dropping it would reset it.
     _answers: h2::client::ResponseFuture,
     subscribers: Vec<Rc<Subscriber>>,
+    tasks: Vec<JoinHandle<()>>,
     frame: Bytes,
     sent: u64,
+}
+
+/// Closes the subscribers' connections. Otherwise the next load would share its messages with
+/// them: upstream's node takes turns among all links of one name and id.
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 #[derive(Default)]
@@ -56,15 +66,18 @@ impl Load {
         size: usize,
         subscribers: u64,
     ) -> Result<Self, Failure> {
-        let mut everyone = Vec::new();
+        let (mut everyone, mut tasks) = (Vec::new(), Vec::new());
         for id in 1..=subscribers {
-            everyone.push(subscribe(node, id).await?);
+            let (subscriber, task) = subscribe(node, id).await?;
+            everyone.push(subscriber);
+            tasks.push(task);
         }
         let (publisher, answers) = open(node).await?;
         let mut load = Self {
             publisher,
             _answers: answers,
             subscribers: everyone,
+            tasks,
             frame: framed(&publish(size, subscribers)),
             sent: 0,
         };
@@ -171,6 +184,8 @@ async fn open(
     node: SocketAddr,
 ) -> Result<(SendStream<Bytes>, h2::client::ResponseFuture), Failure> {
     let tcp = TcpStream::connect(node).await?;
+    // Otherwise delayed acknowledgements would bunch what is paced.
+    tcp.set_nodelay(true)?;
     let (mut requests, connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -186,13 +201,13 @@ async fn open(
     Ok((stream, response))
 }
 
-async fn subscribe(node: SocketAddr, id: u64) -> Result<Rc<Subscriber>, Failure> {
+async fn subscribe(node: SocketAddr, id: u64) -> Result<(Rc<Subscriber>, JoinHandle<()>), Failure> {
     let (mut stream, response) = open(node).await?;
     send(&mut stream, framed(&subscription(id))).await?;
     let mut body = response.await?.into_body();
     let subscriber = Rc::<Subscriber>::default();
     let seen = Rc::clone(&subscriber);
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         let _stays_open = stream;
         // A stream that ends early shows as lost messages, with this as the reason.
         if let Err(error) = receive(&mut body, &seen).await {
@@ -201,7 +216,7 @@ async fn subscribe(node: SocketAddr, id: u64) -> Result<Rc<Subscriber>, Failure>
         seen.ended.set(true);
         seen.progress.notify_one();
     });
-    Ok(subscriber)
+    Ok((subscriber, task))
 }
 
 async fn receive(body: &mut RecvStream, subscriber: &Subscriber) -> Result<(), Failure> {

@@ -159,19 +159,12 @@ fn start(args: &Args) -> Result<(Vec<Node>, Vec<Target>), Failure> {
 
 /// All rounds of a case, the nodes taking turns, so that what else the machine does meets all.
 async fn measure(args: &Args, case: Case, nodes: &[Node], targets: &[Target]) -> Vec<Row> {
-    let row = |target: &Target| Row {
-        case,
-        node: target.label.clone(),
-        samples: Vec::new(),
-        failures: Vec::new(),
-    };
+    let row = |target: &Target| Row { case, node: target.label.clone(), rounds: Vec::new() };
     let mut rows: Vec<Row> = targets.iter().map(row).collect();
     for _ in 0..args.rounds {
         for (target, row) in targets.iter().zip(&mut rows) {
-            match round(args, case, &nodes[target.node], target.placement).await {
-                Ok(sample) => row.samples.push(sample),
-                Err(error) => row.failures.push(error.to_string()),
-            }
+            let sample = round(args, case, &nodes[target.node], target.placement).await;
+            row.rounds.push(sample.map_err(|error| error.to_string()));
         }
     }
     rows

@@ -29,21 +29,25 @@ pub(crate) struct Sample {
 pub(crate) struct Row {
     pub(crate) case: Case,
     pub(crate) node: String,
-    pub(crate) samples: Vec<Sample>,
-    /// Rounds that did not come to an end, with the reason.
-    pub(crate) failures: Vec<String>,
+    /// Or why the round did not come to an end.
+    pub(crate) rounds: Vec<Result<Sample, String>>,
 }
 
 impl Row {
     fn median(&self, of: impl Fn(&Sample) -> f64) -> Option<f64> {
-        Some(spread(self.samples.iter().map(of).collect())?.1)
+        let samples = self.rounds.iter().flatten();
+        Some(spread(samples.map(of).collect())?.1)
     }
 
     /// Least, median and greatest ratio of this node's CPU time to that of `other` in the same
     /// round.
     fn ratio(&self, other: &Self) -> Option<(f64, f64, f64)> {
-        let rounds = self.samples.iter().zip(&other.samples);
-        spread(rounds.map(|(us, them)| us.cpu_ns / them.cpu_ns).collect())
+        let rounds = self.rounds.iter().zip(&other.rounds);
+        let ratios = rounds.filter_map(|rounds| match rounds {
+            (Ok(us), Ok(them)) => Some(us.cpu_ns / them.cpu_ns),
+            _ => None,
+        });
+        spread(ratios.collect())
     }
 }
 
@@ -104,7 +108,7 @@ pub(crate) fn table(rows: &[Row], reference: Option<&str>) -> String {
         {
             let _ = write!(text, "  {median:.3} ({least:.3} to {greatest:.3})");
         }
-        for failure in &row.failures {
+        for failure in row.rounds.iter().filter_map(|round| round.as_ref().err()) {
             let _ = write!(text, "  FAILED: {failure}");
         }
         text.push('\n');
@@ -121,12 +125,14 @@ pub(crate) fn json(rows: &[Row], reference: Option<&str>) -> Value {
             "rate": row.case.rate,
             "node": row.node,
             "messages": row.case.messages,
-            "rounds": row.samples.iter().map(|sample| json!({
-                "cpu_ns_per_message": sample.cpu_ns,
-                "runs_per_message": sample.runs,
-                "messages_per_second": sample.throughput,
-            })).collect::<Vec<_>>(),
-            "failures": row.failures,
+            "rounds": row.rounds.iter().map(|round| match round {
+                Ok(sample) => json!({
+                    "cpu_ns_per_message": sample.cpu_ns,
+                    "runs_per_message": sample.runs,
+                    "messages_per_second": sample.throughput,
+                }),
+                Err(failure) => json!({"failed": failure}),
+            }).collect::<Vec<_>>(),
             "ratio_to_upstream": ratio.map(|(least, median, greatest)| json!({
                 "least": least, "median": median, "greatest": greatest,
             })),
