@@ -36,13 +36,13 @@ struct Args {
     #[arg(long, default_value_t = 5_000)]
     rate: u64,
     /// Messages of an open-loop round
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 5_000)]
     paced_count: u64,
     /// Subscribers, each of which gets every message
     #[arg(long, default_value_t = 1)]
     subscribers: u64,
     /// Rounds of each case
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Another build of our node, measured beside this one
     #[arg(long, value_name = "LABEL=PROGRAM", value_parser = labelled)]
@@ -161,11 +161,15 @@ fn start(args: &Args) -> Result<(Vec<Node>, Vec<Target>), Failure> {
 async fn measure(args: &Args, case: Case, nodes: &[Node], targets: &[Target]) -> Vec<Row> {
     let row = |target: &Target| Row { case, node: target.label.clone(), rounds: Vec::new() };
     let mut rows: Vec<Row> = targets.iter().map(row).collect();
+    let mut order: Vec<usize> = (0..targets.len()).collect();
     for _ in 0..args.rounds {
-        for (target, row) in targets.iter().zip(&mut rows) {
-            let sample = round(args, case, &nodes[target.node], target.placement).await;
-            row.rounds.push(sample.map_err(|error| error.to_string()));
+        for &at in &order {
+            let Target { node, placement, .. } = targets[at];
+            let sample = round(args, case, &nodes[node], placement).await;
+            rows[at].rounds.push(sample.map_err(|error| error.to_string()));
         }
+        // Nobody is always the one after a costly neighbour.
+        order.rotate_left(1);
     }
     rows
 }

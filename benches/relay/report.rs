@@ -34,9 +34,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn median(&self, of: impl Fn(&Sample) -> f64) -> Option<f64> {
-        let samples = self.rounds.iter().flatten();
-        Some(spread(samples.map(of).collect())?.1)
+    fn spread(&self, of: impl Fn(&Sample) -> f64) -> Option<(f64, f64, f64)> {
+        spread(self.rounds.iter().flatten().map(of).collect())
     }
 
     /// Least, median and greatest ratio of this node's CPU time to that of `other` in the same
@@ -77,12 +76,13 @@ fn beside<'a>(rows: &'a [Row], row: &Row, reference: Option<&str>) -> Option<&'a
 /// The rows as a table; ratios are to the node called `reference`.
 pub(crate) fn table(rows: &[Row], reference: Option<&str>) -> String {
     let mut text = format!(
-        "{:>7}  {:<10} {:<26} {:>9} {:>11} {:>10} {:>10}  {}\n",
+        "{:>7}  {:<10} {:<24} {:>9} {:>10} {:>7} {:>9} {:>9}  {}\n",
         "payload",
         "load",
         "node",
         "messages",
         "ns CPU/msg",
+        "least",
         "runs/msg",
         "msg/s",
         "ratio to upstream"
@@ -90,18 +90,18 @@ pub(crate) fn table(rows: &[Row], reference: Option<&str>) -> String {
     for row in rows {
         let _ = write!(
             text,
-            "{:>7}  {:<10} {:<26} {:>9}",
+            "{:>7}  {:<10} {:<24} {:>9}",
             row.case.size,
             row.case.load(),
             row.node,
             row.case.messages
         );
-        if let (Some(cpu), Some(runs), Some(throughput)) = (
-            row.median(|sample| sample.cpu_ns),
-            row.median(|sample| sample.runs),
-            row.median(|sample| sample.throughput),
+        if let (Some((least, cpu, _)), Some((_, runs, _)), Some((_, throughput, _))) = (
+            row.spread(|sample| sample.cpu_ns),
+            row.spread(|sample| sample.runs),
+            row.spread(|sample| sample.throughput),
         ) {
-            let _ = write!(text, " {cpu:>11.0} {runs:>10.3} {throughput:>10.0}");
+            let _ = write!(text, " {cpu:>10.0} {least:>7.0} {runs:>9.3} {throughput:>9.0}");
         }
         if let Some((least, median, greatest)) =
             beside(rows, row, reference).and_then(|reference| row.ratio(reference))
