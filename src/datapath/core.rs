@@ -34,7 +34,7 @@ pub struct Core {
     pub(super) links: SlotMap<slotmap::DefaultKey, Link>,
     pub(super) mail: Mailboxes,
     pub(super) counters: Arc<Counters>,
-    pub(super) remote: super::forward::RemoteTargets,
+    pub(super) targets: super::forward::Targets,
     slow_log: Arc<SlowLog>,
     /// Links above their soft mark, each with the time it crossed it.
     behind: Vec<(LinkId, Instant)>,
@@ -96,7 +96,7 @@ impl Core {
             links: SlotMap::new(),
             mail,
             counters,
-            remote: super::forward::RemoteTargets::default(),
+            targets: super::forward::Targets::default(),
             slow_log,
             behind: Vec::new(),
             slow_events: Vec::new(),

@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slim_wire::Envelope;
-use smallvec::SmallVec;
 
 use super::core::Core;
 use super::counters::DropReason;
@@ -25,10 +24,12 @@ pub enum Forwarded {
     Many,
 }
 
-/// Targets of one message on other cores, kept to be used again.
+/// Targets of one message, in lists that are kept to be used again: a wide fan-out would
+/// otherwise allocate for every message.
 #[derive(Debug, Default)]
-pub(super) struct RemoteTargets {
-    targets: Vec<LinkId>,
+pub(super) struct Targets {
+    local: Vec<LinkId>,
+    remote: Vec<LinkId>,
     overrun: Vec<LinkId>,
 }
 
@@ -37,8 +38,7 @@ impl Core {
     /// becomes of the others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere;
-        let mut local = SmallVec::<[LinkId; 8]>::new();
-        let Self { replica, config, counters, remote, .. } = self;
+        let Self { replica, config, counters, targets, .. } = self;
         let (core, len) = (from.core, envelope.body.len());
         let mut copies = 0;
         replica.table().for_each_target(&envelope.header, from, |port| {
@@ -52,12 +52,12 @@ impl Core {
                 _ => Forwarded::Many,
             };
             match admission {
-                Admission::Admitted if port.id().core == core => local.push(port.id()),
-                Admission::Admitted => remote.targets.push(port.id()),
+                Admission::Admitted if port.id().core == core => targets.local.push(port.id()),
+                Admission::Admitted => targets.remote.push(port.id()),
                 Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
                 Admission::Overrun => {
                     counters.drop_copies(DropReason::Overrun, 1);
-                    remote.overrun.push(port.id());
+                    targets.overrun.push(port.id());
                 }
             }
         });
@@ -65,9 +65,11 @@ impl Core {
         counters.bytes_received.add(len as u64);
         counters.deliveries.add(copies);
         if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
-        for target in local {
+        let mut local = std::mem::take(&mut self.targets.local);
+        for target in local.drain(..) {
             self.push(target, &envelope.body, now);
         }
+        self.targets.local = local;
         self.send_remote(envelope);
         self.cut_off_overrun();
         forwarded
@@ -75,18 +77,18 @@ impl Core {
 
     /// One letter per core, shared by its targets.
     fn send_remote(&mut self, envelope: &Envelope) {
-        let mut targets = std::mem::take(&mut self.remote.targets);
+        let mut targets = std::mem::take(&mut self.targets.remote);
         targets.sort_unstable_by_key(|target| target.core);
         for group in targets.chunk_by(|a, b| a.core == b.core) {
             self.counters.sent_to_cores.add(group.len() as u64);
             self.mail.send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
         }
         targets.clear();
-        self.remote.targets = targets;
+        self.targets.remote = targets;
     }
 
     fn cut_off_overrun(&mut self) {
-        while let Some(target) = self.remote.overrun.pop() {
+        while let Some(target) = self.targets.overrun.pop() {
             if target.core == self.id() {
                 self.evict(target);
             } else {
