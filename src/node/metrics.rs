@@ -239,14 +239,18 @@ impl Collector for Observed {
             let mut metric_encoder =
                 encoder.encode_descriptor(name, metric.help, None, metric_type)?;
             for (labels, value) in samples {
-                let labelled = |encoder: MetricEncoder<'_>| {
+                let sample = |encoder: MetricEncoder<'_>| {
                     if counter {
                         ConstCounter::new(value).encode(encoder)
                     } else {
                         ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
                     }
                 };
-                labelled(metric_encoder.encode_family(&labels)?)?;
+                if labels.is_empty() {
+                    sample(metric_encoder)?;
+                    break;
+                }
+                sample(metric_encoder.encode_family(&labels)?)?;
             }
         }
         Ok(())
