@@ -5,9 +5,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={SCHEMA}");
     let descriptors = protox::compile([SCHEMA], ["proto"])?;
     // Only the client: the node serves the method on the bytes (see `service`).
-    tonic_prost_build::configure()
-        .build_server(false)
-        .bytes(".")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_server(false).bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

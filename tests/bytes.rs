@@ -24,12 +24,9 @@ async fn the_fields_that_steer_a_node_are_cleared_and_all_others_arrive() {
     sent.metadata.insert("key".into(), "value".into());
     let mut expected = sent.clone();
     header_of(&mut expected).incoming_conn = Some(3);
-    for (recv_from, forward_to) in [
-        (Some(0), None),
-        (None, Some(0)),
-        (Some(1), Some(u64::MAX)),
-        (Some(u64::MAX), Some(1)),
-    ] {
+    for (recv_from, forward_to) in
+        [(Some(0), None), (None, Some(0)), (Some(1), Some(u64::MAX)), (Some(u64::MAX), Some(1))]
+    {
         let header = header_of(&mut sent);
         header.incoming_conn = Some(3);
         header.recv_from = recv_from;
@@ -56,9 +53,7 @@ async fn a_subscription_cannot_be_made_in_the_name_of_another_link() {
     assert_eq!(node.metrics().await.sum("slim_subscriptions"), 4);
     sender.broadcast("org/ns/room", "to who asked for it").await;
     assert_eq!(attacker.payload().await, "to who asked for it");
-    sender
-        .publish("org/ns/victim/1", "nothing before this")
-        .await;
+    sender.publish("org/ns/victim/1", "nothing before this").await;
     assert_eq!(victim.payload().await, "nothing before this");
     node.balanced().await;
 }
@@ -83,10 +78,7 @@ async fn metadata_and_unknown_fields_survive_byte_for_byte() {
         // Field 100 as a text, field 101 as a number, field 102 as 8 and field 103 as 4 bytes.
         const UNKNOWN: &[u8] = b"\xA2\x06\x03new\xA8\x06\x96\x01\xB1\x0612345678\xBD\x061234";
         let bytes = [UNKNOWN, &message.encode_to_vec(), UNKNOWN].concat();
-        sender
-            .send_bytes(framed_bytes(&bytes))
-            .await
-            .expect("the stream is open");
+        sender.send_bytes(framed_bytes(&bytes)).await.expect("the stream is open");
         assert_eq!(receiver.receive().await.expect("a message"), bytes);
     }
     node.balanced().await;
@@ -112,19 +104,12 @@ async fn a_message_that_its_receiver_could_not_decode_ends_at_its_sender() {
     let honest = Client::join(&node, "org/ns/honest/8").await;
     let publish = publish("org/ns/sender/9", "org/ns/receiver/1", "poison");
     // Metadata whose key is not UTF-8.
-    let poison = [
-        &publish.encode_to_vec()[..],
-        b"\x22\x05\x0A\x01\xFF\x12\x00",
-    ]
-    .concat();
+    let poison = [&publish.encode_to_vec()[..], b"\x22\x05\x0A\x01\xFF\x12\x00"].concat();
     assert!(Message::decode(&poison[..]).is_err());
     for attempt in 1..=3 {
         let mut connection = Connection::open(node.address).await;
         let mut sender = connection.channel().await;
-        sender
-            .send_bytes(framed_bytes(&poison))
-            .await
-            .expect("the stream is open");
+        sender.send_bytes(framed_bytes(&poison)).await.expect("the stream is open");
         let status = status(&sender.trailers().await);
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().contains("UTF-8"), "{status:?}");
@@ -141,9 +126,8 @@ async fn a_message_that_its_receiver_could_not_decode_ends_at_its_sender() {
 async fn response_headers_come_before_any_message() {
     let node = Node::start("").await;
     let mut connection = Connection::open(node.address).await;
-    let (response, _body) = connection
-        .request("/dataplane.proto.v1.DataPlaneService/OpenChannel")
-        .await;
+    let (response, _body) =
+        connection.request("/dataplane.proto.v1.DataPlaneService/OpenChannel").await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/grpc");
     assert!(!response.headers().contains_key("grpc-status"));
@@ -155,15 +139,9 @@ async fn requests_for_another_method_are_told_what_this_node_serves() {
     let node = Node::start("").await;
     let mut connection = Connection::open(node.address).await;
     for (path, parts) in [
-        (
-            "/grpc.health.v1.Health/Check",
-            ["unknown method", "OpenChannel"],
-        ),
+        ("/grpc.health.v1.Health/Check", ["unknown method", "OpenChannel"]),
         ("/", ["unknown method", "OpenChannel"]),
-        (
-            "/pubsub.proto.v1.PubSubService/OpenChannel",
-            ["0.4 and 0.5", "use release 0.6"],
-        ),
+        ("/pubsub.proto.v1.PubSubService/OpenChannel", ["0.4 and 0.5", "use release 0.6"]),
     ] {
         let (response, _body) = connection.request(path).await;
         assert_eq!(response.status(), 200, "{path}");
@@ -187,9 +165,7 @@ fn first_message(release: &str) -> Vec<u8> {
     let text = std::fs::read_to_string(path).expect("a vector file");
     let capture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let messages = capture["messages"].as_array().expect("a list");
-    let first = messages
-        .iter()
-        .find(|message| message["direction"] == "client_to_node");
+    let first = messages.iter().find(|message| message["direction"] == "client_to_node");
     let hex = first.expect("one")["protobuf_hex"].as_str().expect("hex");
     (0..hex.len())
         .step_by(2)
@@ -220,13 +196,7 @@ async fn clients_of_later_releases_are_told_so_by_the_end_of_their_stream() {
     }
     let mut connection = Connection::open(node.address).await;
     let mut channel = connection.channel().await;
-    channel
-        .send_bytes(framed_bytes(&first_message("0.6.3")))
-        .await
-        .expect("the stream is open");
-    node.until("release 0.6 is served", |metrics| {
-        metrics.sum("slim_subscriptions") == 1
-    })
-    .await;
+    channel.send_bytes(framed_bytes(&first_message("0.6.3"))).await.expect("the stream is open");
+    node.until("release 0.6 is served", |metrics| metrics.sum("slim_subscriptions") == 1).await;
     node.balanced().await;
 }

@@ -25,11 +25,7 @@ async fn receiver_with_mail(node: &Node, count: u8) -> (Connection, Channel) {
     receiver.join(node, "org/ns/receiver/1").await;
     let sender = Client::join(node, "org/ns/sender/2").await;
     for number in 0..count {
-        let message = publish(
-            "org/ns/sender/2",
-            "org/ns/receiver/1",
-            vec![number; PAYLOAD],
-        );
+        let message = publish("org/ns/sender/2", "org/ns/receiver/1", vec![number; PAYLOAD]);
         sender.send(message).await;
     }
     node.until("messages wait", |metrics| {
@@ -41,16 +37,13 @@ async fn receiver_with_mail(node: &Node, count: u8) -> (Connection, Channel) {
 }
 
 async fn refused(address: SocketAddr) {
-    eventually(
-        "the listener is closed",
-        async || match TcpStream::connect(address).await {
-            Ok(_) => None,
-            Err(error) => {
-                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-                Some(())
-            }
-        },
-    )
+    eventually("the listener is closed", async || match TcpStream::connect(address).await {
+        Ok(_) => None,
+        Err(error) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+            Some(())
+        }
+    })
     .await;
 }
 
@@ -93,10 +86,7 @@ async fn a_client_that_does_not_read_is_left_behind_after_the_drain_timeout() {
     let (_connection, _receiver) = receiver_with_mail(&node, 80).await;
     node.program.signal(Signal::INT);
     assert_eq!(node.program.exit().await, Some(4));
-    let told = node
-        .program
-        .stdout
-        .find("stopped before everything was written");
+    let told = node.program.stdout.find("stopped before everything was written");
     assert!(told.expect("a log line").contains(" ERROR "));
 }
 
@@ -110,9 +100,7 @@ async fn a_second_signal_ends_the_node_at_once() {
     assert!(node.program.is_running());
     node.program.signal(Signal::INT);
     assert_eq!(node.program.exit().await, Some(4));
-    node.program
-        .line("received signal SIGINT again, stopping at once")
-        .await;
+    node.program.line("received signal SIGINT again, stopping at once").await;
 }
 
 #[tokio::test]
@@ -145,11 +133,9 @@ async fn a_connection_that_grew_old_takes_no_new_stream_and_keeps_those_it_has()
     let mut connection = Connection::open(node.address).await;
     let mut channel = connection.channel().await;
     channel.join(&node, "org/ns/old/1").await;
-    eventually("no further stream", async || {
-        match connection.try_channel().await {
-            Some(_) => None,
-            None => Some(()),
-        }
+    eventually("no further stream", async || match connection.try_channel().await {
+        Some(_) => None,
+        None => Some(()),
     })
     .await;
     let young = Client::join(&node, "org/ns/young/2").await;
@@ -169,9 +155,7 @@ async fn silent(address: SocketAddr) -> TcpStream {
     // The settings of HTTP/2 are the first that a server says.
     let mut settings = [0; 9];
     let said = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut settings);
-    support::in_time("the node's settings", said)
-        .await
-        .expect("settings");
+    support::in_time("the node's settings", said).await.expect("settings");
     stream
 }
 
@@ -233,14 +217,8 @@ async fn a_second_node_on_the_port_of_the_first_ends_with_a_hint_and_takes_no_cl
     let mut second = Program::spawn(slim(&["--config", &file.text()]));
     assert_eq!(second.exit().await, Some(1));
     let line = second.line("failed to start service").await;
-    assert!(
-        line.contains(&format!("listen on {}: ", node.address)),
-        "{line}"
-    );
-    assert!(
-        line.contains("another process listens there; stop it"),
-        "{line}"
-    );
+    assert!(line.contains(&format!("listen on {}: ", node.address)), "{line}");
+    assert!(line.contains("another process listens there; stop it"), "{line}");
     for id in 0..10 {
         let client = Client::join(&node, &format!("org/ns/client/{id}")).await;
         client.leave(&node).await;

@@ -42,10 +42,7 @@ fn example(name: &str) -> String {
 fn assert_in_order(lines: &[String], parts: &[&str]) {
     let mut rest = lines.iter();
     for part in parts {
-        assert!(
-            rest.any(|line| line.contains(part)),
-            "{part:?} in its place of {lines:#?}"
-        );
+        assert!(rest.any(|line| line.contains(part)), "{part:?} in its place of {lines:#?}");
     }
 }
 
@@ -84,16 +81,11 @@ fn the_version_has_four_lines_of_a_name_a_tab_and_a_value() {
         let output = command.output().expect("the program runs");
         assert_eq!(output.status.code(), Some(0), "{flag}");
         let printed = text(&output.stdout);
-        let lines: Vec<_> = printed
-            .lines()
-            .map(|line| line.split_once('\t').expect("a tab"))
-            .collect();
+        let lines: Vec<_> =
+            printed.lines().map(|line| line.split_once('\t').expect("a tab")).collect();
         let names: Vec<_> = lines.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["Version:", "Build Date:", "Git SHA:", "Profile:"]);
-        assert!(
-            lines.iter().all(|(_, value)| !value.is_empty()),
-            "{printed}"
-        );
+        assert!(lines.iter().all(|(_, value)| !value.is_empty()), "{printed}");
         assert_eq!(lines[0].1, env!("CARGO_PKG_VERSION"));
     }
 }
@@ -149,21 +141,12 @@ fn a_misspelt_file_is_reported_with_place_key_and_nearest_key_all_at_once() {
         for (place, key, hint) in [
             ("1:1", "runtme".to_owned(), "did you mean `runtime`"),
             ("3:10", "limits.links".to_owned(), ""),
-            (
-                "8:11",
-                format!("{server}.endpoit"),
-                "did you mean `endpoint`",
-            ),
-            (
-                "10:13",
-                format!("{server}.tls.insecur"),
-                "did you mean `insecure`",
-            ),
+            ("8:11", format!("{server}.endpoit"), "did you mean `endpoint`"),
+            ("10:13", format!("{server}.tls.insecur"), "did you mean `insecure`"),
         ] {
             let start = format!("{path}:{place}: {key}: ");
-            let (_, after) = report
-                .split_once(&start)
-                .unwrap_or_else(|| panic!("{start} in {report}"));
+            let (_, after) =
+                report.split_once(&start).unwrap_or_else(|| panic!("{start} in {report}"));
             let finding = after.split(&path).next().expect("a finding");
             assert!(finding.contains(hint), "{finding}");
         }
@@ -182,24 +165,17 @@ fn wrong_command_lines_and_files_have_their_own_exit_codes() {
         let output = output(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(text(&output.stdout), "", "{arguments:?}");
-        assert!(
-            text(&output.stderr).contains("try '--help'"),
-            "{arguments:?}"
-        );
+        assert!(text(&output.stderr).contains("try '--help'"), "{arguments:?}");
     }
-    for arguments in [
-        &["--config", "/nowhere/slim.yaml"][..],
-        &["config", "check", "/nowhere/slim.yaml"],
-    ] {
+    for arguments in
+        [&["--config", "/nowhere/slim.yaml"][..], &["config", "check", "/nowhere/slim.yaml"]]
+    {
         let output = output(arguments);
         assert_eq!(output.status.code(), Some(3), "{arguments:?}");
         assert!(text(&output.stderr).contains("/nowhere/slim.yaml: "));
     }
     let help = text(&output(&["--help"]).stdout);
-    assert!(
-        help.contains("Exit codes: 0 stopped cleanly, 1 did not start"),
-        "{help}"
-    );
+    assert!(help.contains("Exit codes: 0 stopped cleanly, 1 did not start"), "{help}");
 }
 
 #[tokio::test]
@@ -268,11 +244,7 @@ async fn the_admin_endpoint_answers_and_shows_every_metric_of_the_reference() {
         assert!(exposition.contains(&kind), "{kind} in {exposition}");
         let help = format!("# HELP {family} {}", metric.help);
         assert!(exposition.contains(&help), "{help} in {exposition}");
-        let named: Vec<_> = metric
-            .labels
-            .split(", ")
-            .filter(|l| !l.is_empty())
-            .collect();
+        let named: Vec<_> = metric.labels.split(", ").filter(|l| !l.is_empty()).collect();
         for sample in node.metrics().await.named(metric.name) {
             let labels: Vec<_> = sample.labels.keys().map(String::as_str).collect();
             assert_eq!(labels, named, "{}", metric.name);

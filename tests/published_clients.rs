@@ -27,17 +27,13 @@ static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
     if has_package().is_ok() {
         return Ok(python);
     }
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&folder))?;
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     run(Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE]))?;
     has_package().map(|()| python)
 });
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -140,11 +136,9 @@ async fn a_moderator_and_two_members_hold_an_encrypted_group() {
         deliver(&mut two, &[&moderator, &one], &text("two")).await;
     }
     for number in 0..20 {
-        for (who, others) in [
-            ("moderator", [&one, &two]),
-            ("one", [&moderator, &two]),
-            ("two", [&moderator, &one]),
-        ] {
+        for (who, others) in
+            [("moderator", [&one, &two]), ("one", [&moderator, &two]), ("two", [&moderator, &one])]
+        {
             for other in others {
                 assert_eq!(other.got(&format!("{number} of {who}")), 1);
             }
@@ -199,10 +193,9 @@ async fn clients_come_back_after_the_node_was_restarted() {
     let role = ["call", "agntcy/ns/echo"];
     let mut caller = Peer::start(python, address, "agntcy/ns/caller", &role).await;
     reach(&mut caller, &[&echo], "before").await;
-    for (signal, code, what) in [
-        (Signal::TERM, Some(0), "after a stop"),
-        (Signal::KILL, None, "after a crash"),
-    ] {
+    for (signal, code, what) in
+        [(Signal::TERM, Some(0), "after a stop"), (Signal::KILL, None, "after a crash")]
+    {
         node.program.signal(signal);
         assert_eq!(node.program.exit().await, code);
         node = Node::ready(Program::spawn(slim(&["--config", &file.text()]))).await;

@@ -42,8 +42,7 @@ async fn anycast_goes_to_owners_of_the_name_and_to_each_of_them() {
     for round in 0..20 {
         sender.publish("org/ns/app", round.to_string()).await;
     }
-    node.until("all are matched", |metrics| metrics.sum(MATCHED) == 20)
-        .await;
+    node.until("all are matched", |metrics| metrics.sum(MATCHED) == 20).await;
     for last in ["org/ns/app/1", "org/ns/app/2", "org/ns/guest/3"] {
         sender.publish(last, "last").await;
     }
@@ -96,9 +95,7 @@ async fn a_fan_out_reaches_all_but_its_sender_once_each() {
     }
     for id in 1..=4 {
         let other = id % 4;
-        members[other]
-            .publish(&format!("org/ns/member/{id}"), "last")
-            .await;
+        members[other].publish(&format!("org/ns/member/{id}"), "last").await;
     }
     for member in &mut members {
         assert_eq!(member.payload().await, "last");
@@ -139,10 +136,7 @@ async fn a_subscription_without_an_id_is_not_matched_by_one_with_an_id_unless_it
     second.settle(&node).await;
     let before = node.metrics().await.sum(UNMATCHED);
     sender.publish("org/ns/room/77", "to nobody").await;
-    node.until("it is unmatched", |metrics| {
-        metrics.sum(UNMATCHED) == before + 1
-    })
-    .await;
+    node.until("it is unmatched", |metrics| metrics.sum(UNMATCHED) == before + 1).await;
     sender.broadcast("org/ns/room", "to both").await;
     for member in [&mut first, &mut second] {
         assert_eq!(member.payload().await, "to both");
@@ -209,27 +203,16 @@ async fn with_its_link_all_that_a_client_subscribed_to_is_gone() {
     }
     client.settle(&node).await;
     let metrics = node.metrics().await;
-    assert_eq!(
-        (metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)),
-        (2, 102)
-    );
+    assert_eq!((metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)), (2, 102));
     client.leave(&node).await;
     let metrics = node.metrics().await;
-    assert_eq!(
-        (metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)),
-        (1, 1)
-    );
+    assert_eq!((metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)), (1, 1));
 
     let before = metrics.sum(UNMATCHED);
     for room in 0..100 {
-        sender
-            .broadcast(&format!("org/ns/room-{room}"), "anyone?")
-            .await;
+        sender.broadcast(&format!("org/ns/room-{room}"), "anyone?").await;
     }
-    node.until("nobody is there", |metrics| {
-        metrics.sum(UNMATCHED) == before + 100
-    })
-    .await;
+    node.until("nobody is there", |metrics| metrics.sum(UNMATCHED) == before + 100).await;
     node.balanced().await;
 }
 

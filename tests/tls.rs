@@ -50,10 +50,7 @@ impl Authority {
             .and_then(|params| params.signed_by(&server_key, &between))
             .expect("a server certificate");
         let folder = tempfile::tempdir().expect("a folder");
-        let authority = Self {
-            root: root.der().clone(),
-            folder,
-        };
+        let authority = Self { root: root.der().clone(), folder };
         authority.write("chain.crt", &(server.pem() + &between.pem()));
         authority.write("server.key", &server_key.serialize_pem());
         authority.write("other.key", &key().serialize_pem());
@@ -144,9 +141,7 @@ async fn each_version_of_tls_is_served_with_the_whole_chain_and_the_other_is_not
         let refused = authority.connect(&node, other).await;
         assert!(refused.is_err(), "{:?}", ProtocolVersion::TLSv1_2);
         let metrics = node
-            .until("the refusal is counted", |metrics| {
-                metrics.incidents("tls_failed") > 0
-            })
+            .until("the refusal is counted", |metrics| metrics.incidents("tls_failed") > 0)
             .await;
         assert_eq!(metrics.incidents("tls_failed"), 1);
         assert_serves(&authority, &node, version).await;
@@ -211,16 +206,10 @@ async fn a_client_without_tls_is_closed_and_counted_and_one_that_says_nothing_to
     let stream = TcpStream::connect(node.address).await.expect("accepted");
     // What a client of HTTP/2 says first is no TLS.
     Connection::over(stream).await.closed().await;
-    node.until("it is counted", |metrics| {
-        metrics.incidents("tls_failed") == 1
-    })
-    .await;
+    node.until("it is counted", |metrics| metrics.incidents("tls_failed") == 1).await;
     let mut silent = TcpStream::connect(node.address).await.expect("accepted");
     assert_eq!(read_to_end(&mut silent).await, []);
-    node.until("it is counted", |metrics| {
-        metrics.incidents("handshake_timeout") == 1
-    })
-    .await;
+    node.until("it is counted", |metrics| metrics.incidents("handshake_timeout") == 1).await;
     assert_serves(&authority, &node, &rustls::version::TLS13).await;
     node.assert_alive().await;
     node.balanced().await;
@@ -232,10 +221,7 @@ async fn a_client_that_does_not_trust_the_authority_gets_no_stream() {
     let node = Node::launch(&authority.config("server.key", "")).await;
     let refused = other.connect(&node, &rustls::version::TLS13).await;
     assert!(refused.is_err());
-    node.until("it is counted", |metrics| {
-        metrics.incidents("tls_failed") == 1
-    })
-    .await;
+    node.until("it is counted", |metrics| metrics.incidents("tls_failed") == 1).await;
     assert_serves(&authority, &node, &rustls::version::TLS13).await;
 }
 

@@ -39,11 +39,11 @@ static ORIGINAL_NAME: Schema = Schema {
     ],
 };
 
+/// The rest of the session header, beside the message type.
 static SESSION: Schema = Schema {
     name: "session",
     fields: &[
         (1, "session type", Type::Varint),
-        (SESSION_MESSAGE_TYPE, "message type", Type::Varint),
         (3, "session id", Type::Varint),
         (4, "message id", Type::Varint),
         (5, "session source", Type::Message(&ORIGINAL_NAME)),
@@ -105,9 +105,7 @@ fn read_type(message: &[u8]) -> Result<(Kind, &[u8]), DecodeError> {
         };
         set_once(&mut found, (kind, value.bytes(field)?), "message type")?;
     }
-    found.ok_or(DecodeError::Missing {
-        field: "message type",
-    })
+    found.ok_or(DecodeError::Missing { field: "message type" })
 }
 
 fn read_publish(publish: &[u8]) -> Result<Inbound<'_>, DecodeError> {
@@ -139,11 +137,7 @@ fn read_subscription(kind: Kind, body: &[u8]) -> Result<Inbound<'_>, DecodeError
             BODY_HEADER => set_once(&mut header, value.bytes("header")?, "header")?,
             2..=4 => {
                 let index = number as usize - 2;
-                set_once(
-                    &mut texts[index],
-                    read_component(value, TEXTS[index])?,
-                    TEXTS[index],
-                )?;
+                set_once(&mut texts[index], read_component(value, TEXTS[index])?, TEXTS[index])?;
             }
             _ => {}
         }
@@ -155,10 +149,7 @@ fn read_subscription(kind: Kind, body: &[u8]) -> Result<Inbound<'_>, DecodeError
         Some(texts) => Prefix(texts.map(hash_component)),
         None => routing.destination.prefix,
     };
-    let destination = Name {
-        prefix,
-        id: routing.destination.id,
-    };
+    let destination = Name { prefix, id: routing.destination.id };
     Ok(Inbound {
         header: routing.header(kind, Class::Control, destination),
         texts,
@@ -190,11 +181,7 @@ impl Routing {
             kind,
             class,
             encoding: D6::ENCODING,
-            flags: if self.error {
-                Flags::ERROR
-            } else {
-                Flags::empty()
-            },
+            flags: if self.error { Flags::ERROR } else { Flags::empty() },
             ttl: Header::DEFAULT_TTL,
             fanout: self.fanout,
             source: self.source,
@@ -224,9 +211,7 @@ fn read_header(header: &[u8]) -> Result<Routing, DecodeError> {
         }
     }
     let source = source.ok_or(DecodeError::Missing { field: "source" })?;
-    let destination = destination.ok_or(DecodeError::Missing {
-        field: "destination",
-    })?;
+    let destination = destination.ok_or(DecodeError::Missing { field: "destination" })?;
     let fanout = fanout.unwrap_or(0);
     Ok(Routing {
         source: read_name(source, "source")?,
@@ -247,18 +232,11 @@ fn read_name(name: &[u8], field: &'static str) -> Result<Name, DecodeError> {
     let mut fields = Fields::new(field, name);
     while let Some((number, value)) = fields.next()? {
         if let number @ 1..=4 = number {
-            set_once(
-                &mut components[number as usize - 1],
-                value.varint(field)?,
-                field,
-            )?;
+            set_once(&mut components[number as usize - 1], value.varint(field)?, field)?;
         }
     }
     let [org, namespace, app, id] = components.map(Option::unwrap_or_default);
-    Ok(Name {
-        prefix: Prefix([org, namespace, app]),
-        id: Id::from_u64(id),
-    })
+    Ok(Name { prefix: Prefix([org, namespace, app]), id: Id::from_u64(id) })
 }
 
 /// The class of a publish by its session message type.
@@ -267,16 +245,14 @@ fn read_class(session: &[u8]) -> Result<Class, DecodeError> {
     const P2P_RELIABLE: u64 = 2;
     const MULTICAST_MESSAGE: u64 = 4;
     const RETRANSMISSION: u64 = 6;
-    SESSION.check(session)?;
     let mut message_type = None;
     let mut fields = Fields::new("session", session);
     while let Some((number, value)) = fields.next()? {
-        if number == SESSION_MESSAGE_TYPE {
-            set_once(
-                &mut message_type,
-                value.varint("message type")?,
-                "message type",
-            )?;
+        match number {
+            SESSION_MESSAGE_TYPE => {
+                set_once(&mut message_type, value.varint("message type")?, "message type")?;
+            }
+            _ => SESSION.check_field(number, value)?,
         }
     }
     Ok(match message_type.unwrap_or(0) {

@@ -53,9 +53,7 @@ pub fn detect(first: &[u8]) -> Result<Detected, DecodeError> {
             }
         }
     }
-    Err(DecodeError::Missing {
-        field: "message type",
-    })
+    Err(DecodeError::Missing { field: "message type" })
 }
 
 /// The source name starts with a number in D6, with a nested message from D7 on.
@@ -92,10 +90,7 @@ fn detect_link(link: &[u8]) -> Result<Detected, DecodeError> {
         match number {
             SLIM_VERSION => {
                 let version = value.text("slim_version")?;
-                major = version
-                    .split('.')
-                    .next()
-                    .and_then(|major| major.parse::<u64>().ok());
+                major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
             }
             FIRST_OF_D20..=LAST_OF_D20 => return Ok(Detected::D20),
             _ => {}
@@ -104,8 +99,6 @@ fn detect_link(link: &[u8]) -> Result<Detected, DecodeError> {
     match major {
         Some(0 | 1) => Ok(Detected::D7L),
         Some(_) => Ok(Detected::D20),
-        None => Err(DecodeError::Missing {
-            field: "slim_version",
-        }),
+        None => Err(DecodeError::Missing { field: "slim_version" }),
     }
 }

@@ -41,8 +41,5 @@ pub struct Inbound<'a> {
 /// only lacks something or exceeds a limit. Otherwise nothing after it can be trusted, and the
 /// stream ends.
 pub fn is_refusal_only(error: &DecodeError) -> bool {
-    matches!(
-        error,
-        DecodeError::Missing { .. } | DecodeError::TooLarge { .. }
-    )
+    matches!(error, DecodeError::Missing { .. } | DecodeError::TooLarge { .. })
 }

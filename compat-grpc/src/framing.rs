@@ -12,9 +12,7 @@ pub const PREFIX_BYTES: usize = 5;
 /// # Panics
 /// If `len` does not fit 32 bits; callers hold messages to a far smaller limit.
 pub fn prefix(len: usize) -> [u8; PREFIX_BYTES] {
-    let [a, b, c, d] = u32::try_from(len)
-        .expect("message within 32 bits")
-        .to_be_bytes();
+    let [a, b, c, d] = u32::try_from(len).expect("message within 32 bits").to_be_bytes();
     [0, a, b, c, d]
 }
 
@@ -77,13 +75,7 @@ pub struct MessageReader {
 impl MessageReader {
     /// A reader that refuses messages of more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            chunk: Bytes::new(),
-            prefix: [0; PREFIX_BYTES],
-            prefix_len: 0,
-            partial: None,
-        }
+        Self { limit, chunk: Bytes::new(), prefix: [0; PREFIX_BYTES], prefix_len: 0, partial: None }
     }
 
     /// Adds the next chunk of the body.
@@ -92,10 +84,7 @@ impl MessageReader {
     /// If the previous chunk was not read to its end: [`MessageReader::next`] has to have
     /// returned `None` first.
     pub fn push(&mut self, chunk: Bytes) {
-        assert!(
-            self.chunk.is_empty(),
-            "the previous chunk has been read to its end"
-        );
+        assert!(self.chunk.is_empty(), "the previous chunk has been read to its end");
         self.chunk = chunk;
     }
 
@@ -103,10 +92,7 @@ impl MessageReader {
     ///
     /// # Errors
     /// [`FramingError`]; the stream cannot be read on after it.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "more input may follow a None"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "more input may follow a None")]
     pub fn next(&mut self) -> Result<Option<Bytes>, FramingError> {
         if let Some((mut part, len)) = self.partial.take() {
             if self.continue_message(&mut part, len) {
@@ -138,12 +124,10 @@ impl MessageReader {
     /// [`FramingError::Cut`] if a message has begun and not ended.
     pub fn finish(&self) -> Result<(), FramingError> {
         match &self.partial {
-            Some((part, len)) => Err(FramingError::Cut {
-                expected: len - part.len(),
-            }),
-            None if self.prefix_len > 0 => Err(FramingError::Cut {
-                expected: PREFIX_BYTES - self.prefix_len,
-            }),
+            Some((part, len)) => Err(FramingError::Cut { expected: len - part.len() }),
+            None if self.prefix_len > 0 => {
+                Err(FramingError::Cut { expected: PREFIX_BYTES - self.prefix_len })
+            }
             None => Ok(()),
         }
     }
@@ -174,10 +158,7 @@ impl MessageReader {
         }
         let got = u32::from_be_bytes(len) as usize;
         if got > self.limit {
-            return Err(FramingError::TooLarge {
-                limit: self.limit,
-                got,
-            });
+            return Err(FramingError::TooLarge { limit: self.limit, got });
         }
         Ok(Some(got))
     }
@@ -192,10 +173,7 @@ mod tests {
     use super::*;
 
     fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
-        messages
-            .iter()
-            .flat_map(|m| [&prefix(m.len())[..], m].concat())
-            .collect()
+        messages.iter().flat_map(|m| [&prefix(m.len())[..], m].concat()).collect()
     }
 
     fn read_all(reader: &mut MessageReader, chunk: &[u8]) -> Result<Vec<Bytes>, FramingError> {
@@ -235,10 +213,7 @@ mod tests {
         assert!(reader.is_mid_message());
         let (part, _) = reader.partial.as_ref().expect("begun");
         assert!(part.capacity() <= FIRST_ALLOCATION_BYTES);
-        assert_eq!(
-            reader.finish(),
-            Err(FramingError::Cut { expected: 1 << 30 })
-        );
+        assert_eq!(reader.finish(), Err(FramingError::Cut { expected: 1 << 30 }));
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 
 use slim_wire::DecodeError;
 
-use crate::scan::Fields;
+use crate::scan::{Fields, Value};
 
 /// What a field holds.
 pub(crate) enum Type {
@@ -28,24 +28,26 @@ impl Schema {
     pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), DecodeError> {
         let mut fields = Fields::new(self.name, bytes);
         while let Some((number, value)) = fields.next()? {
-            let known = self.fields.iter().find(|(known, ..)| *known == number);
-            match known {
-                Some((_, field, Type::Varint)) => _ = value.varint(field)?,
-                Some((_, field, Type::Text)) => _ = value.text(field)?,
-                Some((_, field, Type::Bytes)) => _ = value.bytes(field)?,
-                Some((_, field, Type::Message(schema))) => schema.check(value.bytes(field)?)?,
-                None => {}
-            }
+            self.check_field(number, value)?;
         }
         Ok(())
+    }
+
+    /// Whether a generated decoder accepts this field.
+    pub(crate) fn check_field(&self, number: u32, value: Value<'_>) -> Result<(), DecodeError> {
+        let known = self.fields.iter().find(|(known, ..)| *known == number);
+        match known {
+            Some((_, field, Type::Varint)) => value.varint(field).map(drop),
+            Some((_, field, Type::Text)) => value.text(field).map(drop),
+            Some((_, field, Type::Bytes)) => value.bytes(field).map(drop),
+            Some((_, field, Type::Message(schema))) => schema.check(value.bytes(field)?),
+            None => Ok(()),
+        }
     }
 }
 
 /// An entry of `map<string, string>`.
 pub(crate) static METADATA: Schema = Schema {
     name: "metadata",
-    fields: &[
-        (1, "metadata key", Type::Text),
-        (2, "metadata value", Type::Text),
-    ],
+    fields: &[(1, "metadata key", Type::Text), (2, "metadata value", Type::Text)],
 };

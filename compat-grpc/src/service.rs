@@ -53,10 +53,7 @@ impl Refusal {
 /// [`Refusal`]: what to answer instead. Refusals of gRPC requests are gRPC-shaped (HTTP 200 and
 /// `grpc-status`), because published clients reconnect in a tight loop on a bare HTTP error.
 pub fn open_channel<B>(request: &Request<B>) -> Result<(), Refusal> {
-    let content_type = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .map(HeaderValue::as_bytes);
+    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !content_type.is_some_and(|value| value.starts_with(GRPC.as_bytes())) {
         return Err(Refusal::NotGrpc(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
@@ -79,9 +76,7 @@ pub fn open_channel<B>(request: &Request<B>) -> Result<(), Refusal> {
 /// The response that accepts a channel. To be sent at once: clients wait for it in `connect`.
 pub fn channel_response<B>(body: B) -> http::Response<B> {
     let mut response = http::Response::new(body);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
     response
 }
 
@@ -91,8 +86,7 @@ pub fn trailers(status: &Status) -> HeaderMap {
     if status.add_header(&mut trailers).is_err() {
         // The message cannot be written as a header; the code alone always can.
         let bare = Status::new(status.code(), "");
-        bare.add_header(&mut trailers)
-            .expect("a status without a message is a valid header");
+        bare.add_header(&mut trailers).expect("a status without a message is a valid header");
     }
     trailers
 }

@@ -13,10 +13,8 @@ use slim_wire::{Class, DecodeError, Encoding, Flags, Id, Kind, Name, Prefix, has
 
 /// Messages that clients sent, from the captures in tests/vectors.
 fn captured(release: &str) -> Vec<(String, Vec<u8>)> {
-    let path = format!(
-        "{}/tests/vectors/first-messages-{release}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let path =
+        format!("{}/tests/vectors/first-messages-{release}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("vector file");
     let capture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let messages = capture["messages"].as_array().expect("a list");
@@ -25,9 +23,8 @@ fn captured(release: &str) -> Vec<(String, Vec<u8>)> {
         .filter(|message| message["direction"] == "client_to_node")
         .map(|message| {
             let hex = message["protobuf_hex"].as_str().expect("hex");
-            let bytes = (0..hex.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
+            let bytes =
+                (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
             let kind = message["kind"].as_str().expect("kind").to_owned();
             (kind, bytes.collect::<Result<_, _>>().expect("hex digits"))
         })
@@ -72,24 +69,14 @@ fn captured_messages_of_0_6_3_read_as_what_they_are() {
         first.header.destination.prefix,
         Prefix(["agntcy", "ns", "recv"].map(hash_component))
     );
-    let discovery = messages
-        .iter()
-        .find(|(kind, _)| kind == "publish")
-        .expect("a publish");
+    let discovery = messages.iter().find(|(kind, _)| kind == "publish").expect("a publish");
     let discovery = D6::read(&discovery.1).expect("a publish").header;
-    assert_eq!(
-        (discovery.destination.id, discovery.class),
-        (Id::ANY, Class::Control)
-    );
+    assert_eq!((discovery.destination.id, discovery.class), (Id::ANY, Class::Control));
 }
 
 #[test]
 fn a_message_that_only_lacks_a_field_is_dropped_and_a_broken_one_ends_its_stream() {
-    let publish = proto::Publish {
-        header: None,
-        session: None,
-        msg: None,
-    };
+    let publish = proto::Publish { header: None, session: None, msg: None };
     let message = proto::Message {
         metadata: HashMap::new(),
         r#type: Some(proto::message::Type::Publish(publish)),
@@ -104,77 +91,50 @@ fn a_message_that_only_lacks_a_field_is_dropped_and_a_broken_one_ends_its_stream
 
 #[test]
 fn a_message_that_would_break_its_receivers_decoder_goes_no_further() {
-    let (_, publish) = captured("0.6.3")
-        .into_iter()
-        .find(|(kind, _)| kind == "publish")
-        .expect("one");
+    let (_, publish) =
+        captured("0.6.3").into_iter().find(|(kind, _)| kind == "publish").expect("one");
     let invalid_metadata = [publish, vec![0x22, 5, 0x0A, 1, 0xFF, 0x12, 0]].concat();
     assert!(proto::Message::decode(&invalid_metadata[..]).is_err());
     let error = D6::read(&invalid_metadata).expect_err("metadata that is not UTF-8");
-    assert_eq!(
-        error,
-        DecodeError::NotUtf8 {
-            field: "metadata key",
-            offset: 0
-        }
-    );
+    assert_eq!(error, DecodeError::NotUtf8 { field: "metadata key", offset: 0 });
 }
 
 #[test]
 fn a_second_header_cannot_hide_behind_the_first() {
-    let (_, publish) = captured("0.6.3")
-        .into_iter()
-        .find(|(kind, _)| kind == "publish")
-        .expect("one");
+    let (_, publish) =
+        captured("0.6.3").into_iter().find(|(kind, _)| kind == "publish").expect("one");
     let doubled = [publish.clone(), publish].concat();
     let error = D6::read(&doubled).expect_err("two publishes in one message");
     assert_eq!(
         error,
-        DecodeError::Unexpected {
-            field: "message type",
-            expected: "one value",
-            got: 2
-        }
+        DecodeError::Unexpected { field: "message type", expected: "one value", got: 2 }
     );
 }
 
 fn name() -> impl Strategy<Value = proto::Name> {
-    any::<[u64; 4]>().prop_map(
-        |[component_0, component_1, component_2, component_3]| proto::Name {
-            component_0,
-            component_1,
-            component_2,
-            component_3,
-        },
-    )
+    any::<[u64; 4]>().prop_map(|[component_0, component_1, component_2, component_3]| proto::Name {
+        component_0,
+        component_1,
+        component_2,
+        component_3,
+    })
 }
 
 fn header() -> impl Strategy<Value = proto::Header> {
-    let steering = (
-        option::of(any::<u64>()),
-        option::of(any::<u64>()),
-        option::of(any::<u64>()),
-    );
-    (
-        name(),
-        name(),
-        any::<u32>(),
-        steering,
-        option::of(any::<bool>()),
+    let steering = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
+    (name(), name(), any::<u32>(), steering, option::of(any::<bool>())).prop_map(
+        |(source, destination, fanout, (recv_from, forward_to, incoming_conn), error)| {
+            proto::Header {
+                source: Some(source),
+                destination: Some(destination),
+                fanout,
+                recv_from,
+                forward_to,
+                incoming_conn,
+                error,
+            }
+        },
     )
-        .prop_map(
-            |(source, destination, fanout, (recv_from, forward_to, incoming_conn), error)| {
-                proto::Header {
-                    source: Some(source),
-                    destination: Some(destination),
-                    fanout,
-                    recv_from,
-                    forward_to,
-                    incoming_conn,
-                    error,
-                }
-            },
-        )
 }
 
 prop_compose! {

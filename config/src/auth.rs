@@ -152,11 +152,8 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("EdDSA", Algorithm::EdDsa),
 ];
 
-const FORMATS: [(&str, KeyFormat); 3] = [
-    ("Pem", KeyFormat::Pem),
-    ("Jwk", KeyFormat::Jwk),
-    ("Jwks", KeyFormat::Jwks),
-];
+const FORMATS: [(&str, KeyFormat); 3] =
+    [("Pem", KeyFormat::Pem), ("Jwk", KeyFormat::Jwk), ("Jwks", KeyFormat::Jwks)];
 
 /// Which end of a token a block configures.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -232,10 +229,7 @@ fn read_basic(value: Value<'_>) -> Option<Auth> {
     let username = section.required("username", |value| value.filled_text().map(str::to_owned));
     let password = section.required("password", Value::secret);
     section.finish();
-    Some(Auth::Basic {
-        username: username?,
-        password: password?,
-    })
+    Some(Auth::Basic { username: username?, password: password? })
 }
 
 fn read_bearer(value: Value<'_>) -> Option<Auth> {
@@ -251,10 +245,7 @@ fn read_static_jwt(value: Value<'_>) -> Option<StaticJwt> {
     let file = section.required("file", Value::file_path);
     let seconds = section.optional("duration", |value| value.integer(1..=YEAR));
     section.finish();
-    Some(StaticJwt {
-        file: file?,
-        duration: Duration::from_secs(seconds.unwrap_or(3600)),
-    })
+    Some(StaticJwt { file: file?, duration: Duration::from_secs(seconds.unwrap_or(3600)) })
 }
 
 fn read_jwt(value: Value<'_>, end: End) -> Option<Jwt> {
@@ -263,11 +254,7 @@ fn read_jwt(value: Value<'_>, end: End) -> Option<Jwt> {
     let duration = section.optional("duration", Value::positive_duration);
     let key = section.required("key", |value| read_key(value, end));
     section.finish();
-    Some(Jwt {
-        claims,
-        duration: duration.unwrap_or(Duration::from_secs(3600)),
-        key: key?,
-    })
+    Some(Jwt { claims, duration: duration.unwrap_or(Duration::from_secs(3600)), key: key? })
 }
 
 fn read_claims(value: Value<'_>) -> Option<Claims> {
@@ -281,9 +268,7 @@ fn read_claims(value: Value<'_>) -> Option<Claims> {
         audience: audience.unwrap_or_default(),
         issuer: section.optional("issuer", Value::owned_text),
         subject: section.optional("subject", Value::owned_text),
-        custom: section
-            .optional("custom_claims", metadata::read)
-            .unwrap_or_default(),
+        custom: section.optional("custom_claims", metadata::read).unwrap_or_default(),
     };
     section.finish();
     Some(claims)
@@ -315,11 +300,7 @@ fn read_key_data(value: Value<'_>) -> Option<KeyData> {
     let format = section.optional("format", |v| v.choice(&FORMATS, Case::Insensitive));
     let source = read_key_source(&mut section);
     section.finish();
-    Some(KeyData {
-        algorithm: algorithm?,
-        format: format.unwrap_or_default(),
-        source: source?,
-    })
+    Some(KeyData { algorithm: algorithm?, format: format.unwrap_or_default(), source: source? })
 }
 
 fn read_key_source(section: &mut Section<'_>) -> Option<KeySource> {

@@ -152,11 +152,7 @@ fn read_ineffective(section: &mut Section<'_>) {
     section.ineffective("compression", "no release compresses messages", |value| {
         value.choice(&COMPRESSIONS, Case::Sensitive)
     });
-    section.ineffective(
-        "connection_timeout",
-        "`connect_timeout` is the key that is read",
-        Some,
-    );
+    section.ineffective("connection_timeout", "`connect_timeout` is the key that is read", Some);
     section.ineffective("permit_without_stream", USE_WHILE_IDLE, Some);
 }
 
@@ -177,16 +173,9 @@ fn read_rate_limit(value: Value<'_>) -> Option<RateLimit> {
         _ => "",
     };
     let parsed = text.split_once('/').and_then(|(count, seconds)| {
-        let count = count
-            .trim()
-            .parse::<u32>()
-            .ok()
-            .filter(|count| *count > 0)?;
+        let count = count.trim().parse::<u32>().ok().filter(|count| *count > 0)?;
         let seconds = seconds.trim().parse::<u32>().ok().filter(|s| *s > 0)?;
-        Some(RateLimit {
-            count,
-            period: Duration::from_secs(seconds.into()),
-        })
+        Some(RateLimit { count, period: Duration::from_secs(seconds.into()) })
     });
     parsed.or_else(|| value.expected("`count/seconds`, such as `20/60`, both above zero"))
 }
@@ -195,18 +184,12 @@ fn read_keepalive(value: Value<'_>) -> Option<ClientKeepalive> {
     const MINUTE: Duration = Duration::from_secs(60);
     let mut section = value.section()?;
     let keepalive = ClientKeepalive {
-        tcp: section
-            .optional("tcp_keepalive", Value::positive_duration)
-            .unwrap_or(MINUTE),
-        http2: section
-            .optional("http2_keepalive", Value::positive_duration)
-            .unwrap_or(MINUTE),
+        tcp: section.optional("tcp_keepalive", Value::positive_duration).unwrap_or(MINUTE),
+        http2: section.optional("http2_keepalive", Value::positive_duration).unwrap_or(MINUTE),
         timeout: section
             .optional("timeout", Value::positive_duration)
             .unwrap_or(Duration::from_secs(10)),
-        while_idle: section
-            .optional("keep_alive_while_idle", Value::boolean)
-            .unwrap_or(false),
+        while_idle: section.optional("keep_alive_while_idle", Value::boolean).unwrap_or(false),
     };
     section.ineffective("permit_without_stream", USE_WHILE_IDLE, Some);
     section.finish();
@@ -224,13 +207,7 @@ fn read_proxy(value: Value<'_>) -> Option<Proxy> {
     let password = section.optional("password", Value::secret);
     let headers = section.optional("headers", read_headers);
     section.finish();
-    Some(Proxy {
-        url,
-        tls: tls?,
-        username,
-        password,
-        headers: headers.unwrap_or_default(),
-    })
+    Some(Proxy { url, tls: tls?, username, password, headers: headers.unwrap_or_default() })
 }
 
 fn read_headers(value: Value<'_>) -> Option<Headers> {

@@ -139,11 +139,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn new(file: &str) -> Self {
-        Self {
-            file: file.into(),
-            errors: RefCell::default(),
-            warnings: RefCell::default(),
-        }
+        Self { file: file.into(), errors: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// Records that the file cannot be used because of `message`.
@@ -220,15 +216,9 @@ pub(crate) fn shown(text: &str) -> String {
 pub(crate) fn key_path(parent: &str, key: &str) -> String {
     let plain = !key.is_empty()
         && key.len() <= 64
-        && key
-            .chars()
-            .all(|c| c.is_alphanumeric() || "_-/".contains(c));
+        && key.chars().all(|c| c.is_alphanumeric() || "_-/".contains(c));
     let key = if plain { key.to_owned() } else { shown(key) };
-    if parent.is_empty() {
-        key
-    } else {
-        format!("{parent}.{key}")
-    }
+    if parent.is_empty() { key } else { format!("{parent}.{key}") }
 }
 
 /// The candidate that `word` is most likely a slip of, if any is near.
@@ -243,12 +233,7 @@ pub(crate) fn nearest<'a>(
     let word = word.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&word, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= length.max(candidate.len()).div_ceil(3).min(4))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

@@ -17,11 +17,8 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    const ALL: [(&'static str, Self); 3] = [
-        ("http", Self::Http),
-        ("https", Self::Https),
-        ("quic", Self::Quic),
-    ];
+    const ALL: [(&'static str, Self); 3] =
+        [("http", Self::Http), ("https", Self::Https), ("quic", Self::Quic)];
 
     fn name(self) -> &'static str {
         match self {
@@ -73,9 +70,7 @@ pub(crate) fn read_client(value: Value<'_>) -> Option<Endpoint> {
     let Ok(uri) = text.parse::<Uri>() else {
         return value.expected(CLIENT_FORM);
     };
-    let scheme = Scheme::ALL
-        .into_iter()
-        .find(|(name, _)| uri.scheme_str() == Some(name));
+    let scheme = Scheme::ALL.into_iter().find(|(name, _)| uri.scheme_str() == Some(name));
     let Some((_, scheme)) = scheme else {
         return value.expected_with_hint(CLIENT_FORM, "other schemes are not supported yet");
     };
@@ -90,11 +85,9 @@ pub(crate) fn read_client(value: Value<'_>) -> Option<Endpoint> {
         port => port.filter(|port| *port != 0),
     };
     match (host, port) {
-        (Some(host), Some(port)) => Some(Endpoint {
-            scheme,
-            host: host.to_ascii_lowercase(),
-            port,
-        }),
+        (Some(host), Some(port)) => {
+            Some(Endpoint { scheme, host: host.to_ascii_lowercase(), port })
+        }
         _ => value.expected_with_hint(CLIENT_FORM, "name a host and a port from 1 to 65535"),
     }
 }
@@ -108,15 +101,10 @@ pub(crate) fn read_uri(value: Value<'_>, schemes: &[&str]) -> Option<String> {
     let uri = text.parse::<Uri>().ok();
     let fits = uri.is_some_and(|uri| {
         uri.host().is_some_and(|host| !host.is_empty())
-            && uri
-                .scheme_str()
-                .is_some_and(|scheme| schemes.contains(&scheme))
+            && uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme))
     });
     if !fits {
-        let forms: Vec<_> = schemes
-            .iter()
-            .map(|s| format!("`{s}://host:port`"))
-            .collect();
+        let forms: Vec<_> = schemes.iter().map(|s| format!("`{s}://host:port`")).collect();
         return value.expected(forms.join(" or "));
     }
     Some(text.to_owned())
@@ -134,13 +122,8 @@ pub(crate) fn read_listener(value: Value<'_>) -> Option<SocketAddr> {
     if let Ok(address) = text.parse() {
         return Some(address);
     }
-    let bare = text
-        .split_once("://")
-        .map_or(text, |(_, rest)| rest)
-        .trim_end_matches('/');
-    let port = bare
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse::<u16>().ok());
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
+    let port = bare.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     let local = bare.starts_with("localhost");
     let suggestion = match (bare.parse::<SocketAddr>(), port) {
         (Ok(address), _) => address.to_string(),

@@ -63,15 +63,10 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
     let default = Limits::default();
     let mut section = value.section()?;
     let links = number(&mut section, "links", 1..=MOST, default.links);
-    let subscriptions_per_link = number(
-        &mut section,
-        "subscriptions_per_link",
-        1..=MOST,
-        default.subscriptions_per_link,
-    );
-    let message_bytes = section.optional("message_bytes", |value| {
-        value.integer(SMALLEST_MESSAGE..=GRPC_MESSAGE_BYTES)
-    });
+    let subscriptions_per_link =
+        number(&mut section, "subscriptions_per_link", 1..=MOST, default.subscriptions_per_link);
+    let message_bytes = section
+        .optional("message_bytes", |value| value.integer(SMALLEST_MESSAGE..=GRPC_MESSAGE_BYTES));
     let limits = Limits {
         links,
         subscriptions_per_link,
@@ -95,12 +90,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
             default.slow_consumer,
         ),
         pause: millis(&mut section, "pause_ms", 0..=10_000, default.pause),
-        handshake: millis(
-            &mut section,
-            "handshake_ms",
-            100..=LONGEST_MS,
-            default.handshake,
-        ),
+        handshake: millis(&mut section, "handshake_ms", 100..=LONGEST_MS, default.handshake),
         partial_message: millis(
             &mut section,
             "partial_message_ms",
@@ -136,9 +126,7 @@ fn number(
     range: RangeInclusive<usize>,
     default: usize,
 ) -> usize {
-    section
-        .optional(key, |value| value.integer(range))
-        .unwrap_or(default)
+    section.optional(key, |value| value.integer(range)).unwrap_or(default)
 }
 
 fn millis(
@@ -147,7 +135,5 @@ fn millis(
     range: RangeInclusive<u64>,
     default: Duration,
 ) -> Duration {
-    section
-        .optional(key, |value| value.integer(range))
-        .map_or(default, Duration::from_millis)
+    section.optional(key, |value| value.integer(range)).map_or(default, Duration::from_millis)
 }

@@ -94,10 +94,8 @@ impl LoadError {
 /// # Errors
 /// [`LoadError`] with everything that is wrong with the file.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
-    let text = System.file(path).map_err(|source| LoadError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text =
+        System.file(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     Ok(parse(&path.display().to_string(), &text, &System)?)
 }
 
@@ -110,10 +108,7 @@ pub fn parse(file_name: &str, text: &str, sources: &dyn Sources) -> Result<Loade
     let config = read(text, sources, &findings);
     let found = findings.finish();
     match config {
-        Some(config) if found.errors().next().is_none() => Ok(Loaded {
-            config,
-            warnings: found,
-        }),
+        Some(config) if found.errors().next().is_none() => Ok(Loaded { config, warnings: found }),
         _ => Err(found),
     }
 }
@@ -126,11 +121,7 @@ fn read(text: &str, sources: &dyn Sources, findings: &Findings) -> Option<Config
         return None;
     };
     sources::substitute(&mut root, sources, findings);
-    let root = Value {
-        node: &root,
-        path: String::new(),
-        findings,
-    };
+    let root = Value { node: &root, path: String::new(), findings };
     let Kind::Mapping(_) = root.node.kind else {
         return root.expected(WHAT);
     };
@@ -195,7 +186,5 @@ fn server_endpoints<'a>(root: &Value<'a>) -> Vec<Value<'a>> {
         .flat_map(|(_, service)| ["dataplane", "controller"].map(|plane| service.field(plane)));
     let servers = planes.flatten().filter_map(|plane| plane.field("servers"));
     let servers = servers.flat_map(|servers| servers.elements());
-    servers
-        .filter_map(|server| server.field("endpoint"))
-        .collect()
+    servers.filter_map(|server| server.field("endpoint")).collect()
 }

@@ -27,11 +27,7 @@ pub enum MetadataValue {
 /// A free map.
 pub(crate) fn read(value: Value<'_>) -> Option<Metadata> {
     let pairs = value.pairs()?.into_iter();
-    Some(
-        pairs
-            .filter_map(|(entry, value)| Some((entry.key.clone(), read_value(value)?)))
-            .collect(),
-    )
+    Some(pairs.filter_map(|(entry, value)| Some((entry.key.clone(), read_value(value)?))).collect())
 }
 
 fn read_value(value: Value<'_>) -> Option<MetadataValue> {

@@ -15,11 +15,7 @@ pub struct Runtime {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self {
-            n_cores: 0,
-            thread_name: "slim".into(),
-            drain_timeout: Duration::from_secs(10),
-        }
+        Self { n_cores: 0, thread_name: "slim".into(), drain_timeout: Duration::from_secs(10) }
     }
 }
 

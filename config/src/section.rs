@@ -17,13 +17,7 @@ pub(crate) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub(crate) fn new(value: Value<'a>, entries: &'a [Entry]) -> Self {
-        Self {
-            value,
-            entries,
-            valid: Vec::new(),
-            reported: Vec::new(),
-            absent: Vec::new(),
-        }
+        Self { value, entries, valid: Vec::new(), reported: Vec::new(), absent: Vec::new() }
     }
 
     /// The mapping as a value: its place and its findings.
@@ -126,8 +120,7 @@ impl<'a> Section<'a> {
 
     /// Whether `key` is given and not null.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.entry(key)
-            .is_some_and(|entry| !matches!(entry.value.kind, Kind::Null))
+        self.entry(key).is_some_and(|entry| !matches!(entry.value.kind, Kind::Null))
     }
 
     /// Whether a key is given that was not asked for.
@@ -159,9 +152,7 @@ impl<'a> Section<'a> {
             findings.error(entry.key_at, &path, "unknown key", Some(hint));
         }
         for (key, hint) in std::mem::take(&mut self.absent) {
-            let at = self
-                .entry(key)
-                .map_or(self.value.at(), |entry| entry.key_at);
+            let at = self.entry(key).map_or(self.value.at(), |entry| entry.key_at);
             let path = key_path(&self.value.path, key);
             findings.error(at, &path, "required, but not given", hint);
         }

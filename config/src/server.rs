@@ -71,11 +71,7 @@ pub struct Quic {
 
 impl Default for Quic {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            mtu: 1452,
-            idle_timeout: Duration::from_secs(30),
-        }
+        Self { enabled: true, mtu: 1452, idle_timeout: Duration::from_secs(30) }
     }
 }
 
@@ -183,12 +179,8 @@ fn read_keepalive(value: Value<'_>) -> Option<ServerKeepalive> {
     let default = ServerKeepalive::default();
     let mut section = value.section()?;
     let keepalive = ServerKeepalive {
-        time: section
-            .optional("time", Value::positive_duration)
-            .unwrap_or(default.time),
-        timeout: section
-            .optional("timeout", Value::positive_duration)
-            .unwrap_or(default.timeout),
+        time: section.optional("time", Value::positive_duration).unwrap_or(default.time),
+        timeout: section.optional("timeout", Value::positive_duration).unwrap_or(default.timeout),
         max_connection_age: section
             .optional("max_connection_age", Value::positive_duration)
             .unwrap_or(default.max_connection_age),
@@ -204,12 +196,8 @@ fn read_quic(value: Value<'_>) -> Option<Quic> {
     let default = Quic::default();
     let mut section = value.section()?;
     let quic = Quic {
-        enabled: section
-            .optional("enabled", Value::boolean)
-            .unwrap_or(default.enabled),
-        mtu: section
-            .optional("mtu", |value| value.integer(1200..=65_000))
-            .unwrap_or(default.mtu),
+        enabled: section.optional("enabled", Value::boolean).unwrap_or(default.enabled),
+        mtu: section.optional("mtu", |value| value.integer(1200..=65_000)).unwrap_or(default.mtu),
         idle_timeout: section
             .optional("idle_timeout", Value::positive_duration)
             .unwrap_or(default.idle_timeout),

@@ -68,12 +68,7 @@ pub(crate) fn read_all(value: Value<'_>) -> Option<Vec<Service>> {
         let hint = "add one, such as `slim/0`";
         return value.fail("expected at least one service, got none", Some(hint.into()));
     }
-    Some(
-        pairs
-            .into_iter()
-            .filter_map(|(entry, value)| read(entry, value))
-            .collect(),
-    )
+    Some(pairs.into_iter().filter_map(|(entry, value)| read(entry, value)).collect())
 }
 
 fn read(entry: &Entry, value: Value<'_>) -> Option<Service> {
@@ -108,14 +103,12 @@ fn read_id<'a>(entry: &'a Entry, value: &Value<'_>) -> Option<&'a str> {
     };
     match entry.key.split_once('/') {
         Some(("slim", name)) if is_name(name) => Some(name),
-        Some(("slim", name)) if name.len() > NAME_BYTES => fail(format!(
-            "expected a name of at most {NAME_BYTES} bytes, got {}",
-            name.len()
-        )),
-        Some(("slim", name)) => fail(format!(
-            "expected a name of a-z, 0-9 and -, got {}",
-            shown(name)
-        )),
+        Some(("slim", name)) if name.len() > NAME_BYTES => {
+            fail(format!("expected a name of at most {NAME_BYTES} bytes, got {}", name.len()))
+        }
+        Some(("slim", name)) => {
+            fail(format!("expected a name of a-z, 0-9 and -, got {}", shown(name)))
+        }
         Some((kind, _)) => fail(format!("expected the kind `slim`, got {}", shown(kind))),
         None => fail(format!("expected `slim/NAME`, got {}", shown(&entry.key))),
     }
@@ -144,10 +137,7 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
     let routes = section.optional("routes", |value| {
         let routes = value.each(|route| read_route(route, clients.as_ref()))?;
         if !routes.is_empty() {
-            value.warn(
-                "valid, but no link is opened yet, so the routes lead nowhere",
-                None,
-            );
+            value.warn("valid, but no link is opened yet, so the routes lead nowhere", None);
         }
         Some(routes)
     });
@@ -195,10 +185,7 @@ struct Blocks<T> {
 }
 
 impl<T> Blocks<T> {
-    const NONE: Self = Self {
-        given: 0,
-        read: Vec::new(),
-    };
+    const NONE: Self = Self { given: 0, read: Vec::new() };
 }
 
 /// The blocks of a list; `None` if it is not one.
@@ -207,10 +194,7 @@ fn read_blocks<'a, T>(
     read: impl FnMut(Value<'a>) -> Option<T>,
 ) -> Option<Blocks<T>> {
     let items = value.items()?;
-    Some(Blocks {
-        given: items.len(),
-        read: items.into_iter().filter_map(read).collect(),
-    })
+    Some(Blocks { given: items.len(), read: items.into_iter().filter_map(read).collect() })
 }
 
 fn read_servers(section: &mut Section<'_>, role: Role) -> Option<Blocks<Server>> {
@@ -249,10 +233,7 @@ fn read_route(value: Value<'_>, clients: Option<&Blocks<Client>>) -> Option<Rout
     let name = section.required("name", read_name);
     let via = section.required("via", |value| read_via(value, clients));
     section.finish();
-    Some(Route {
-        name: name?,
-        via: via?,
-    })
+    Some(Route { name: name?, via: via? })
 }
 
 fn read_name(value: Value<'_>) -> Option<TextName> {

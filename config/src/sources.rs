@@ -61,9 +61,7 @@ impl Sources for System {
     fn file(&self, path: &Path) -> Result<String, SourceError> {
         let mut bytes = Vec::new();
         let limit = TEXT_BYTES;
-        File::open(path)?
-            .take(limit as u64 + 1)
-            .read_to_end(&mut bytes)?;
+        File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > limit {
             return Err(SourceError::TooLarge { limit });
         }
@@ -128,16 +126,9 @@ enum Outcome {
 const FORMS: &str = "`${env:NAME}` or `${file:/path}`";
 
 fn resolve(text: &str, sources: &dyn Sources) -> Outcome {
-    let Some(reference) = text
-        .strip_prefix("${")
-        .and_then(|rest| rest.strip_suffix('}'))
-    else {
+    let Some(reference) = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
         let partial = ["${env:", "${file:"].iter().any(|p| text.contains(p));
-        return if partial {
-            Outcome::Partial
-        } else {
-            Outcome::Literal
-        };
+        return if partial { Outcome::Partial } else { Outcome::Literal };
     };
     let failed = |message: String, hint: &str| Outcome::Failed(message, hint.to_owned());
     if reference.contains("${") {
@@ -145,20 +136,13 @@ fn resolve(text: &str, sources: &dyn Sources) -> Outcome {
         return failed(message, "a value can be one placeholder and no more");
     }
     let (found, hint) = match reference.split_once(':') {
-        Some(("env", name)) => (
-            sources.variable(name),
-            "set it in the environment of the node",
-        ),
-        Some(("file", path)) => (
-            sources.file(Path::new(path)),
-            "check the path and who may read it",
-        ),
+        Some(("env", name)) => (sources.variable(name), "set it in the environment of the node"),
+        Some(("file", path)) => {
+            (sources.file(Path::new(path)), "check the path and who may read it")
+        }
         _ => {
             let message = format!("expected {FORMS}, got {}", shown(text));
-            return failed(
-                message,
-                "only environment variables and files can be inserted",
-            );
+            return failed(message, "only environment variables and files can be inserted");
         }
     };
     match found {

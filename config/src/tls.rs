@@ -89,9 +89,7 @@ const VERSIONS: [(&str, TlsVersion); 2] =
 /// The `tls` block of a server: `Some(None)` without TLS, `None` if it is wrong.
 pub(crate) fn read_server(value: Value<'_>) -> Option<Option<ServerTls>> {
     let mut section = value.section()?;
-    let insecure = section
-        .optional("insecure", Value::boolean)
-        .unwrap_or(false);
+    let insecure = section.optional("insecure", Value::boolean).unwrap_or(false);
     let identity = read_identity(&mut section);
     let client_ca = read_certificates(&mut section, ["client_ca_file", "client_ca_pem"]);
     let version = read_version(&mut section);
@@ -114,11 +112,7 @@ pub(crate) fn read_server(value: Value<'_>) -> Option<Option<ServerTls>> {
             value.warn(message, Some("remove `insecure` to serve TLS"));
             Some(None)
         }
-        Some(identity) => Some(Some(ServerTls {
-            identity,
-            client_ca,
-            version,
-        })),
+        Some(identity) => Some(Some(ServerTls { identity, client_ca, version })),
         None if insecure => Some(None),
         None if misspelt => None,
         None => fail_no_identity(&value),
@@ -128,18 +122,13 @@ pub(crate) fn read_server(value: Value<'_>) -> Option<Option<ServerTls>> {
 /// Reports that a server can neither serve TLS nor was told to do without.
 pub(crate) fn fail_no_identity<T>(value: &Value<'_>) -> Option<T> {
     let hint = "add `cert_file` and `key_file`, or `insecure: true` to serve without TLS";
-    value.fail(
-        "expected a certificate and a key, got none",
-        Some(hint.into()),
-    )
+    value.fail("expected a certificate and a key, got none", Some(hint.into()))
 }
 
 /// The `tls` block of a client: `Some(None)` without TLS, `None` if it is wrong.
 pub(crate) fn read_client(value: Value<'_>) -> Option<Option<ClientTls>> {
     let mut section = value.section()?;
-    let insecure = section
-        .optional("insecure", Value::boolean)
-        .unwrap_or(false);
+    let insecure = section.optional("insecure", Value::boolean).unwrap_or(false);
     let skip = section.optional("insecure_skip_verify", Value::boolean);
     let authorities = read_certificates(&mut section, ["ca_file", "ca_pem"]);
     let platform = section.optional("include_system_ca_certs_pool", Value::boolean);
@@ -172,17 +161,12 @@ pub(crate) fn read_client(value: Value<'_>) -> Option<Option<ClientTls>> {
 
 fn read_version(section: &mut Section<'_>) -> TlsVersion {
     section
-        .optional("tls_version", |value| {
-            value.choice(&VERSIONS, Case::Sensitive)
-        })
+        .optional("tls_version", |value| value.choice(&VERSIONS, Case::Sensitive))
         .unwrap_or_default()
 }
 
 fn refuse_later_spelling(section: &mut Section<'_>, authorities: &str) {
-    section.later_spelling(
-        "source",
-        "`cert_file` and `key_file`, or `cert_pem` and `key_pem`",
-    );
+    section.later_spelling("source", "`cert_file` and `key_file`, or `cert_pem` and `key_pem`");
     section.later_spelling("ca_source", authorities);
 }
 
@@ -200,10 +184,7 @@ fn read_certificates(
     match (file, pem) {
         (Some(_), Some(_)) => {
             let message = format!("expected `{file_key}` or `{pem_key}`, got both");
-            section
-                .value()
-                .fail(message, Some("remove one of the two".into()))
-                .ok_or(Reported)
+            section.value().fail(message, Some("remove one of the two".into())).ok_or(Reported)
         }
         (Some(file), None) => Ok(Some(Certificates::File(file))),
         (None, Some(pem)) => Ok(Some(Certificates::Pem(pem))),

@@ -106,12 +106,8 @@ fn read_opentelemetry(value: Value<'_>) -> Option<OpenTelemetry> {
     let default = OpenTelemetry::default();
     let mut section = value.section()?;
     let opentelemetry = OpenTelemetry {
-        enabled: section
-            .optional("enabled", read_enabled)
-            .unwrap_or(default.enabled),
-        grpc: section
-            .optional("grpc", client::read)
-            .unwrap_or(default.grpc),
+        enabled: section.optional("enabled", read_enabled).unwrap_or(default.enabled),
+        grpc: section.optional("grpc", client::read).unwrap_or(default.grpc),
         service_name: section
             .optional("service_name", Value::owned_text)
             .unwrap_or(default.service_name),

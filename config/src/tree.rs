@@ -72,10 +72,9 @@ impl Node {
         match &self.kind {
             Kind::Boolean(value) => format!("the boolean `{value}`"),
             Kind::Number(number) => format!("the number `{number}`"),
-            Kind::Text(Text {
-                placeholder: Some(placeholder),
-                ..
-            }) => format!("the text that {} stands for", shown(placeholder)),
+            Kind::Text(Text { placeholder: Some(placeholder), .. }) => {
+                format!("the text that {} stands for", shown(placeholder))
+            }
             Kind::Text(Text { text, .. }) => format!("the text {}", shown(text)),
             _ => self.kind_name().to_owned(),
         }
@@ -92,9 +91,8 @@ impl Node {
             Kind::Text(text) => return (text.text.len() + 1, 1),
             Kind::Null | Kind::Boolean(_) | Kind::Number(_) => return (1, 1),
         };
-        let (weight, height) = children.fold((1, 0), |(weight, height), child| {
-            (weight + child.0, height.max(child.1))
-        });
+        let (weight, height) = children
+            .fold((1, 0), |(weight, height), child| (weight + child.0, height.max(child.1)));
         (weight, height + 1)
     }
 }
@@ -137,10 +135,7 @@ impl From<ScanError> for Stop {
     fn from(error: ScanError) -> Self {
         let marker = error.marker();
         Self {
-            at: Position {
-                line: marker.line().max(1),
-                column: marker.col() + 1,
-            },
+            at: Position { line: marker.line().max(1), column: marker.col() + 1 },
             message: format!("not valid YAML: {}", error.info()),
             hint: None,
         }
@@ -196,11 +191,7 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 let forced_text = self.reads_as_text(tag.as_deref(), at, path);
                 let plain = style == ScalarStyle::Plain && !forced_text;
-                let kind = if plain {
-                    plain_scalar(&text)
-                } else {
-                    Kind::text(&text)
-                };
+                let kind = if plain { plain_scalar(&text) } else { Kind::text(&text) };
                 (kind, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -331,26 +322,16 @@ impl<'a> Builder<'a> {
 }
 
 fn start(span: Span) -> Position {
-    Position {
-        line: span.start.line().max(1),
-        column: span.start.col() + 1,
-    }
+    Position { line: span.start.line().max(1), column: span.start.col() + 1 }
 }
 
 fn too_deep(at: Position) -> Stop {
-    Stop {
-        at,
-        message: format!("expected at most {DEPTH} levels of nesting"),
-        hint: None,
-    }
+    Stop { at, message: format!("expected at most {DEPTH} levels of nesting"), hint: None }
 }
 
 impl Kind {
     pub(crate) fn text(text: &str) -> Self {
-        Self::Text(Text {
-            text: text.to_owned(),
-            placeholder: None,
-        })
+        Self::Text(Text { text: text.to_owned(), placeholder: None })
     }
 }
 

@@ -35,10 +35,7 @@ impl<'a> Value<'a> {
 
     /// Reports that something else was expected, showing the value.
     pub(crate) fn expected<T>(&self, what: impl Display) -> Option<T> {
-        self.fail(
-            format!("expected {what}, got {}", self.node.describe()),
-            None,
-        )
+        self.fail(format!("expected {what}, got {}", self.node.describe()), None)
     }
 
     /// Like [`Self::expected`], with what a person can do about it.
@@ -49,10 +46,7 @@ impl<'a> Value<'a> {
 
     /// Reports that something else was expected, without showing what may be a secret.
     pub(crate) fn expected_unshown<T>(&self, what: impl Display) -> Option<T> {
-        self.fail(
-            format!("expected {what}, got {}", self.node.kind_name()),
-            None,
-        )
+        self.fail(format!("expected {what}, got {}", self.node.kind_name()), None)
     }
 
     /// Reports that the value has not the effect it seems to have.
@@ -117,17 +111,11 @@ impl<'a> Value<'a> {
     /// The value of `name` if this is a mapping that has it.
     pub(crate) fn field(&self, name: &str) -> Option<Self> {
         let mut fields = self.fields().into_iter();
-        fields
-            .find(|(entry, _)| entry.key == name)
-            .map(|(_, value)| value)
+        fields.find(|(entry, _)| entry.key == name).map(|(_, value)| value)
     }
 
     fn within(&self, node: &'a Node, path: String) -> Self {
-        Self {
-            node,
-            path,
-            findings: self.findings,
-        }
+        Self { node, path, findings: self.findings }
     }
 
     /// A text.
@@ -160,10 +148,7 @@ impl<'a> Value<'a> {
         let path = self.filled_text()?;
         if path.starts_with("-----BEGIN") {
             let hint = "a text in PEM form belongs to the key that ends in `pem`";
-            return self.fail(
-                "expected the path of a file, got its content",
-                Some(hint.into()),
-            );
+            return self.fail("expected the path of a file, got its content", Some(hint.into()));
         }
         if path.contains('\0') {
             return self.expected("the path of a file");
@@ -268,10 +253,7 @@ impl<'a> Value<'a> {
             return Some(*choice);
         }
         let words = choices.iter().map(|(word, _)| *word);
-        let list = words
-            .clone()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>();
+        let list = words.clone().map(|word| format!("`{word}`")).collect::<Vec<_>>();
         let what = format!("one of {}", list.join(", "));
         let part_of = |word: &&str| text.len() > 1 && word.contains(text);
         match nearest(text, words.clone()).or_else(|| words.clone().find(part_of)) {

@@ -9,7 +9,8 @@ use slim_config::{Diagnostics, Loaded};
 use slim_quic::node::lifecycle::{self, Exit};
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped cleanly, 1 did not start, 2 wrong command line, \
-                          3 wrong configuration, 4 stopped before everything was written";
+                          3 wrong configuration, 4 stopped before everything was written, \
+                          5 internal failure";
 
 /// Routes SLIM messages by name. Without a file it runs on embedded defaults.
 #[derive(Parser)]

@@ -9,10 +9,11 @@ use thiserror::Error;
 
 use super::counters::{Counters, DropReason};
 use super::egress::{Chunk, Egress, Framing};
+use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
 use super::port::{CoreId, LinkId, Marks, Port};
 use super::replica::{Change, Replica, Submission};
-use super::slow::{SlowConsumer, SlowLog, SlowState};
+use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 
 /// What an operator may choose about a core.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +35,12 @@ pub struct Core {
     pub(super) links: SlotMap<slotmap::DefaultKey, Link>,
     pub(super) mail: Mailboxes,
     pub(super) counters: Arc<Counters>,
-    pub(super) remote: super::forward::RemoteTargets,
+    pub(super) targets: Targets,
     slow_log: Arc<SlowLog>,
-    /// Links above their soft mark, each with the time it crossed it.
-    behind: Vec<(LinkId, Instant)>,
+    clocks: SlowClocks,
+    /// The deadline that the driver of this core knows of. A later clock may be noted late for
+    /// it, and is never too late to evict.
+    armed: Option<Instant>,
     slow_events: Vec<SlowConsumer>,
 }
 
@@ -48,7 +51,6 @@ pub(super) struct Link {
     batch: Vec<Change>,
     submitted: bool,
     state: LinkState,
-    behind: bool,
     waker: Option<Waker>,
 }
 
@@ -96,9 +98,10 @@ impl Core {
             links: SlotMap::new(),
             mail,
             counters,
-            remote: super::forward::RemoteTargets::default(),
+            targets: Targets::default(),
             slow_log,
-            behind: Vec::new(),
+            clocks: SlowClocks::new(config.slow_consumer),
+            armed: None,
             slow_events: Vec::new(),
         }
     }
@@ -129,7 +132,6 @@ impl Core {
                 batch: Vec::new(),
                 submitted: false,
                 state: LinkState::Open,
-                behind: false,
                 waker: None,
             }
         });
@@ -144,12 +146,9 @@ impl Core {
         };
         self.counters.links.sub(1);
         self.counters.queued.sub(link.egress.messages());
-        self.counters
-            .drop_copies(DropReason::LinkClosed, link.egress.messages());
-        self.counters
-            .subscriptions
-            .sub(link.subscriptions.len() as u64);
-        self.behind.retain(|(behind, _)| *behind != id);
+        self.counters.drop_copies(DropReason::LinkClosed, link.egress.messages());
+        self.counters.subscriptions.sub(link.subscriptions.len() as u64);
+        self.clocks.stop(id);
         let ends = link.subscriptions.drain();
         let mut changes = std::mem::take(&mut link.batch);
         changes.extend(ends.map(|(space, name)| Change::Unsubscribe(id, space, name)));
@@ -191,11 +190,9 @@ impl Core {
         let port = link.egress.port();
         port.name_once(|| {
             let text = texts.and_then(|texts| TextName::new(texts, name.id).ok());
-            text.map_or_else(|| name.to_string(), |text| text.to_string())
-                .into()
+            label(&text.map_or_else(|| name.to_string(), |text| text.to_string()))
         });
-        link.batch
-            .push(Change::Subscribe(Arc::clone(port), key.0, name));
+        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name));
         Ok(())
     }
 
@@ -256,11 +253,8 @@ impl Core {
         self.counters.queued.sub(chunk.messages);
         self.counters.written.add(chunk.messages);
         self.counters.bytes_written.add(chunk.bytes.len() as u64);
-        if link.behind && link.egress.port().queued() <= self.config.marks.soft {
-            link.behind = false;
-            self.behind.retain(|(behind, _)| *behind != id);
-            self.slow_events
-                .push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
+        if link.egress.port().queued() <= self.config.marks.soft && self.clocks.stop(id) {
+            self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
         }
         Poll::Ready(Departure::Chunk(chunk))
     }
@@ -316,10 +310,9 @@ impl Core {
                 Mail::Evict(id) => self.evict(id),
             }
         }
-        let time_is_up =
-            |(_, since): &&(LinkId, Instant)| now >= *since + self.config.slow_consumer;
-        let overdue: Vec<LinkId> = self.behind.iter().filter(time_is_up).map(|b| b.0).collect();
-        overdue.into_iter().for_each(|id| self.evict(id));
+        let due = self.clocks.due(now);
+        due.to_note.into_iter().for_each(|id| self.note(id, SlowState::Behind));
+        due.to_evict.into_iter().for_each(|id| self.evict(id));
         self.flush();
     }
 
@@ -327,18 +320,18 @@ impl Core {
     /// has been handled.
     pub fn flush(&mut self) {
         self.mail.flush();
-        if !self.slow_events.is_empty() {
-            // The turn logs them, and minds the deadline.
+        let unarmed = self.armed.is_none() && !self.clocks.is_empty();
+        if unarmed || !self.slow_events.is_empty() {
+            // The driver has a deadline to mind, or lines to log.
             self.mail.wake_self();
         }
     }
 
-    /// When the next link's time is up.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.behind
-            .iter()
-            .map(|(_, since)| *since + self.config.slow_consumer)
-            .min()
+    /// When the next turn is due, if no mail comes before. The core counts on being asked after
+    /// each turn.
+    pub fn deadline(&mut self) -> Option<Instant> {
+        self.armed = self.clocks.deadline();
+        self.armed
     }
 
     /// Slow consumers since the last call, for the log.
@@ -355,11 +348,9 @@ impl Core {
         };
         link.egress.push(body);
         self.counters.queued.add(1);
-        if !link.behind && link.egress.port().queued() > self.config.marks.soft {
-            link.behind = true;
-            self.behind.push((id, now));
-            self.slow_events
-                .push(self.slow_log.note(link.egress.port(), SlowState::Behind));
+        let behind = link.egress.port().queued() > self.config.marks.soft;
+        if behind && link.state != LinkState::Evicted {
+            self.clocks.start(id, now);
         }
         link.wake();
     }
@@ -373,10 +364,16 @@ impl Core {
         }
         link.state = LinkState::Evicted;
         link.wake();
-        self.behind.retain(|(behind, _)| *behind != id);
+        self.clocks.stop(id);
         self.counters.evicted.add(1);
-        self.slow_events
-            .push(self.slow_log.note(link.egress.port(), SlowState::Evicted));
+        self.note(id, SlowState::Evicted);
+    }
+
+    fn note(&mut self, id: LinkId, state: SlowState) {
+        if let Some(port) = self.port(id) {
+            let event = self.slow_log.note(port, state);
+            self.slow_events.push(event);
+        }
     }
 }
 
@@ -386,6 +383,13 @@ impl Link {
             waker.wake();
         }
     }
+}
+
+/// A peer's text as it may appear in a log line or metric: of bounded length, on one line.
+fn label(text: &str) -> Box<str> {
+    const LABEL_CHARS: usize = 160;
+    let one_line = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+    text.chars().take(LABEL_CHARS).map(one_line).collect::<String>().into()
 }
 
 #[cfg(test)]

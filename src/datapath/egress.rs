@@ -94,11 +94,7 @@ impl Egress {
         } else {
             self.close_pack();
             let (bytes, charge) = (body.clone(), charge(body.len()));
-            self.segments.push_back(Segment {
-                bytes,
-                messages: 1,
-                charge,
-            });
+            self.segments.push_back(Segment { bytes, messages: 1, charge });
         }
     }
 
@@ -114,11 +110,7 @@ impl Egress {
             self.port.release(bytes.len());
             return Some(Chunk { bytes, messages: 0 });
         }
-        let Segment {
-            bytes,
-            messages,
-            charge,
-        } = self.segments.pop_front()?;
+        let Segment { bytes, messages, charge } = self.segments.pop_front()?;
         self.port.release(charge);
         self.messages -= messages;
         Some(Chunk { bytes, messages })
@@ -139,11 +131,7 @@ impl Egress {
 /// Room that is still taken is given back, for what another core may yet hold of the port.
 impl Drop for Egress {
     fn drop(&mut self) {
-        let waiting = self
-            .segments
-            .iter()
-            .map(|segment| segment.charge)
-            .sum::<usize>();
+        let waiting = self.segments.iter().map(|segment| segment.charge).sum::<usize>();
         self.port.release(waiting + self.pack_charge);
     }
 }

@@ -4,7 +4,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use slim_wire::Envelope;
 use slim_wire::limits::PACKING_THRESHOLD_BYTES;
-use smallvec::SmallVec;
 
 use super::core::Core;
 use super::counters::DropReason;
@@ -17,15 +16,21 @@ pub enum Forwarded {
     /// Nobody subscribed to its destination.
     Nowhere,
     /// It has one target.
-    One(Arc<Port>),
+    One {
+        /// The target.
+        target: LinkId,
+        /// Its port, if its queue is above the soft mark.
+        behind: Option<Arc<Port>>,
+    },
     /// It has several.
     Many,
 }
 
-/// Targets of one message on other cores, kept to be used again.
+/// The targets of one message; kept, so that a fan-out allocates nothing.
 #[derive(Debug, Default)]
-pub(super) struct RemoteTargets {
-    targets: Vec<LinkId>,
+pub(super) struct Targets {
+    local: Vec<LinkId>,
+    remote: Vec<LinkId>,
     overrun: Vec<LinkId>,
 }
 
@@ -38,74 +43,61 @@ impl Core {
     /// becomes of the others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere;
-        let mut local = SmallVec::<[LinkId; 8]>::new();
-        let Self {
-            replica,
-            config,
-            counters,
-            remote,
-            ..
-        } = self;
+        let Self { replica, config, counters, targets, .. } = self;
         let (core, len) = (from.core, envelope.body.len());
         let (mut copies, mut waits) = (0, false);
-        replica
-            .table()
-            .for_each_target(&envelope.header, from, |port| {
-                copies += 1;
-                waits |= port.queued() > KEEPS_UP_BYTES;
-                forwarded = match forwarded {
-                    Forwarded::Nowhere => Forwarded::One(Arc::clone(port)),
-                    _ => Forwarded::Many,
-                };
-                match port.admit(envelope.header.class, len, &config.marks) {
-                    Admission::Admitted if port.id().core == core => local.push(port.id()),
-                    Admission::Admitted => remote.targets.push(port.id()),
-                    Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
-                    Admission::Overrun => {
-                        counters.drop_copies(DropReason::Overrun, 1);
-                        remote.overrun.push(port.id());
-                    }
+        replica.table().for_each_target(&envelope.header, from, |port| {
+            copies += 1;
+            let admission = port.admit(envelope.header.class, len, &config.marks);
+            waits |= port.queued() > KEEPS_UP_BYTES;
+            forwarded = match forwarded {
+                Forwarded::Nowhere => {
+                    let behind = (port.queued() > config.marks.soft).then(|| Arc::clone(port));
+                    Forwarded::One { target: port.id(), behind }
                 }
-            });
+                _ => Forwarded::Many,
+            };
+            match admission {
+                Admission::Admitted if port.id().core == core => {
+                    targets.local.push(port.id());
+                }
+                Admission::Admitted => targets.remote.push(port.id()),
+                Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
+                Admission::Overrun => {
+                    counters.drop_copies(DropReason::Overrun, 1);
+                    targets.overrun.push(port.id());
+                }
+            }
+        });
         counters.received.add(1);
         counters.bytes_received.add(len as u64);
         counters.deliveries.add(copies);
-        if copies == 0 {
-            &counters.unmatched
-        } else {
-            &counters.matched
-        }
-        .add(1);
+        if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
         let own = (waits && len > PACKING_THRESHOLD_BYTES).then(|| own_memory(envelope));
         let envelope = own.as_ref().unwrap_or(envelope);
-        for target in local {
-            self.push(target, &envelope.body, now);
-        }
-        self.send_remote(envelope);
-        self.cut_off_overrun();
+        let mut targets = std::mem::take(&mut self.targets);
+        targets.local.drain(..).for_each(|target| self.push(target, &envelope.body, now));
+        self.send_remote(&mut targets.remote, envelope);
+        targets.overrun.drain(..).for_each(|target| self.cut_off(target));
+        self.targets = targets;
         forwarded
     }
 
     /// One letter per core, shared by its targets.
-    fn send_remote(&mut self, envelope: &Envelope) {
-        let mut targets = std::mem::take(&mut self.remote.targets);
+    fn send_remote(&mut self, targets: &mut Vec<LinkId>, envelope: &Envelope) {
         targets.sort_unstable_by_key(|target| target.core);
         for group in targets.chunk_by(|a, b| a.core == b.core) {
             self.counters.sent_to_cores.add(group.len() as u64);
-            self.mail
-                .send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
+            self.mail.send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
         }
         targets.clear();
-        self.remote.targets = targets;
     }
 
-    fn cut_off_overrun(&mut self) {
-        while let Some(target) = self.remote.overrun.pop() {
-            if target.core == self.id() {
-                self.evict(target);
-            } else {
-                self.mail.send(target.core, Mail::Evict(target));
-            }
+    fn cut_off(&mut self, target: LinkId) {
+        if target.core == self.id() {
+            self.evict(target);
+        } else {
+            self.mail.send(target.core, Mail::Evict(target));
         }
     }
 }
@@ -114,8 +106,5 @@ impl Core {
 /// receive buffer, which would stay for as long as the message waits: many times what its queue
 /// is charged.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    Envelope {
-        header: envelope.header,
-        body: Bytes::copy_from_slice(&envelope.body),
-    }
+    Envelope { header: envelope.header, body: Bytes::copy_from_slice(&envelope.body) }
 }

@@ -62,20 +62,12 @@ impl Mailboxes {
         let (submit, submissions) = bounded(BOX_LETTERS);
         let channels: Vec<_> = wakes.iter().map(|_| bounded::<Mail>(BOX_LETTERS)).collect();
         let senders = || channels.iter().map(|(sender, _)| sender.clone()).zip(wakes);
-        let cores = senders()
-            .map(|(sender, wake)| (sender, Arc::clone(wake)))
-            .collect();
-        let postbox = Postbox {
-            sequencer: Sequencer::new(wakes.len()),
-            submissions,
-            cores,
-        };
+        let cores = senders().map(|(sender, wake)| (sender, Arc::clone(wake))).collect();
+        let postbox = Postbox { sequencer: Sequencer::new(wakes.len()), submissions, cores };
         let mailboxes = channels.iter().enumerate().map(|(index, (_, inbox))| Self {
             core: CoreId(u16::try_from(index).expect("fewer than 65,536 cores")),
             inbox: inbox.clone(),
-            outboxes: senders()
-                .map(|(sender, wake)| Outbox::new(sender, Some(wake)))
-                .collect(),
+            outboxes: senders().map(|(sender, wake)| Outbox::new(sender, Some(wake))).collect(),
             sequencer: Outbox::new(submit.clone(), None),
         });
         (mailboxes.collect(), postbox)
@@ -104,10 +96,7 @@ impl Mailboxes {
     /// Retries what did not fit, and wakes every core that got mail since the last call; and
     /// this one, if something still does not fit or mail is left.
     pub fn flush(&mut self) {
-        let full = self
-            .outboxes
-            .iter_mut()
-            .filter_map(|outbox| (!outbox.flush()).then_some(()));
+        let full = self.outboxes.iter_mut().filter_map(|outbox| (!outbox.flush()).then_some(()));
         let full = full.count();
         if full > 0 || !self.sequencer.flush() || !self.inbox.is_empty() {
             self.wake_self();
@@ -122,12 +111,7 @@ impl Mailboxes {
 
 impl<T> Outbox<T> {
     fn new(channel: Sender<T>, wake: Option<&Arc<dyn Wake>>) -> Self {
-        Self {
-            channel,
-            waiting: VecDeque::new(),
-            wake: wake.map(Arc::clone),
-            dirty: false,
-        }
+        Self { channel, waiting: VecDeque::new(), wake: wake.map(Arc::clone), dirty: false }
     }
 
     fn send(&mut self, item: T) {

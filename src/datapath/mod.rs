@@ -27,3 +27,20 @@ pub use self::port::{Admission, CoreId, LinkId, Marks, Port};
 pub use self::replica::{Change, Ordered, Replica, Sequencer, Submission};
 pub use self::slow::{SlowConsumer, SlowLog, SlowState};
 pub use self::table::Table;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Ports without a core, for tests of what uses them.
+
+    use std::sync::Arc;
+
+    use slotmap::{DefaultKey, KeyData};
+
+    use super::{CoreId, LinkId, Port};
+
+    /// A port of its own for every `number`.
+    pub(crate) fn port(number: u64) -> Arc<Port> {
+        let key = DefaultKey::from(KeyData::from_ffi(number));
+        Arc::new(Port::new(LinkId { core: CoreId(0), key }, "test"))
+    }
+}

@@ -40,11 +40,7 @@ pub struct Marks {
 impl Marks {
     /// A queue of `hard` bytes; the soft mark is half of it.
     pub const fn new(hard: usize, control_reserve: usize) -> Self {
-        Self {
-            soft: hard / 2,
-            hard,
-            control_reserve,
-        }
+        Self { soft: hard / 2, hard, control_reserve }
     }
 
     const fn limit(&self, class: Class) -> usize {
@@ -82,12 +78,7 @@ pub struct Port {
 impl Port {
     /// A port with an empty queue. `peer` says in logs and metrics where the link comes from.
     pub fn new(id: LinkId, peer: &str) -> Self {
-        Self {
-            id,
-            peer: peer.into(),
-            name: OnceLock::new(),
-            queued: AtomicUsize::new(0),
-        }
+        Self { id, peer: peer.into(), name: OnceLock::new(), queued: AtomicUsize::new(0) }
     }
 
     /// The link behind it.
@@ -121,11 +112,7 @@ impl Port {
             return Admission::Admitted;
         }
         self.release(charge);
-        if class == Class::BestEffort {
-            Admission::Full
-        } else {
-            Admission::Overrun
-        }
+        if class == Class::BestEffort { Admission::Full } else { Admission::Overrun }
     }
 
     pub(super) fn release(&self, charge: usize) {
@@ -149,27 +136,15 @@ mod tests {
     const MARKS: Marks = Marks::new(2_000, 500);
 
     fn port() -> Port {
-        Port::new(
-            LinkId {
-                core: CoreId(0),
-                key: DefaultKey::default(),
-            },
-            "test",
-        )
+        Port::new(LinkId { core: CoreId(0), key: DefaultKey::default() }, "test")
     }
 
     #[test]
     fn best_effort_is_dropped_where_reliable_still_fits() {
         let port = port();
-        assert_eq!(
-            port.admit(Class::Reliable, 900, &MARKS),
-            Admission::Admitted
-        );
+        assert_eq!(port.admit(Class::Reliable, 900, &MARKS), Admission::Admitted);
         assert_eq!(port.admit(Class::BestEffort, 900, &MARKS), Admission::Full);
-        assert_eq!(
-            port.admit(Class::Reliable, 900, &MARKS),
-            Admission::Admitted
-        );
+        assert_eq!(port.admit(Class::Reliable, 900, &MARKS), Admission::Admitted);
         assert_eq!(port.admit(Class::Reliable, 900, &MARKS), Admission::Overrun);
         assert_eq!(port.queued(), 2 * charge(900));
     }
@@ -177,10 +152,7 @@ mod tests {
     #[test]
     fn control_has_room_when_data_has_none() {
         let port = port();
-        assert_eq!(
-            port.admit(Class::Reliable, 1_900, &MARKS),
-            Admission::Admitted
-        );
+        assert_eq!(port.admit(Class::Reliable, 1_900, &MARKS), Admission::Admitted);
         assert_eq!(port.admit(Class::Reliable, 10, &MARKS), Admission::Overrun);
         assert_eq!(port.admit(Class::Control, 400, &MARKS), Admission::Admitted);
         assert_eq!(port.admit(Class::Control, 400, &MARKS), Admission::Overrun);

@@ -52,10 +52,7 @@ impl Sequencer {
 
     /// Gives the submission its place: one handle for every core, in the order of cores.
     pub fn order(&mut self, submission: Submission) -> impl Iterator<Item = Arc<Ordered>> + use<> {
-        let ordered = Arc::new(Ordered {
-            sequence: self.next,
-            submission,
-        });
+        let ordered = Arc::new(Ordered { sequence: self.next, submission });
         self.next += 1;
         // `repeat_n` gives the original away last, so no handle stays behind here.
         std::iter::repeat_n(ordered, self.cores)
@@ -72,10 +69,7 @@ pub struct Replica {
 impl Replica {
     /// An empty replica; see [`Table::new`] for `seed`.
     pub fn new(seed: u64) -> Self {
-        Self {
-            table: Table::new(seed),
-            next: 0,
-        }
+        Self { table: Table::new(seed), next: 0 }
     }
 
     /// The table, for matching.
@@ -89,10 +83,7 @@ impl Replica {
     /// If a submission is skipped or repeated: the replica would differ from the others for ever.
     #[must_use = "the core of the returned link has to be told"]
     pub fn apply(&mut self, ordered: Arc<Ordered>) -> Option<LinkId> {
-        assert_eq!(
-            ordered.sequence, self.next,
-            "changes arrive in the order of the sequencer"
-        );
+        assert_eq!(ordered.sequence, self.next, "changes arrive in the order of the sequencer");
         self.next += 1;
         for change in &ordered.submission.changes {
             match change {

@@ -1,12 +1,86 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
 
 use super::port::{LinkId, Port};
+
+/// The clocks of links above their soft mark. A clock that has run for a quarter of the limit
+/// is worth a note: a receiver whose source is paused crosses the mark all the time.
+#[derive(Debug)]
+pub(super) struct SlowClocks {
+    limit: Duration,
+    running: IndexMap<LinkId, Clock, FixedState>,
+}
+
+#[derive(Debug)]
+struct Clock {
+    since: Instant,
+    noted: bool,
+}
+
+/// Clocks that have run for long.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Those that have come to be worth a note.
+    pub(super) to_note: Vec<LinkId>,
+    /// Those that have run out.
+    pub(super) to_evict: Vec<LinkId>,
+}
+
+impl SlowClocks {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, running: IndexMap::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Starts the link's clock unless it runs.
+    pub(super) fn start(&mut self, link: LinkId, now: Instant) {
+        self.running.entry(link).or_insert(Clock { since: now, noted: false });
+    }
+
+    /// Stops the link's clock; returns whether it had been noted.
+    pub(super) fn stop(&mut self, link: LinkId) -> bool {
+        // Nearly always there is none at all.
+        !self.running.is_empty() && self.running.swap_remove(&link).is_some_and(|c| c.noted)
+    }
+
+    /// What is due; each clock is worth one note.
+    pub(super) fn due(&mut self, now: Instant) -> Due {
+        let mut due = Due::default();
+        for (link, clock) in &mut self.running {
+            let ran = now.saturating_duration_since(clock.since);
+            if ran >= self.limit {
+                due.to_evict.push(*link);
+            } else if ran >= self.limit / NOTED_AFTER && !clock.noted {
+                clock.noted = true;
+                due.to_note.push(*link);
+            }
+        }
+        due
+    }
+
+    /// When something is due next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let next = |clock: &Clock| {
+            clock.since + if clock.noted { self.limit } else { self.limit / NOTED_AFTER }
+        };
+        self.running.values().map(next).min()
+    }
+}
+
+/// The part of the limit after which a clock is worth a note.
+const NOTED_AFTER: u32 = 4;
 
 /// How a slow consumer fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowState {
-    /// Its queue is above the soft mark, and its clock runs.
+    /// Its queue has been above the soft mark for a quarter of the time that it may be.
     Behind,
     /// Its queue fell below the soft mark again.
     Recovered,
@@ -69,11 +143,6 @@ impl SlowLog {
 
     /// The latest slow consumers, the newest last.
     pub fn entries(&self) -> Vec<SlowConsumer> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

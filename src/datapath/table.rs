@@ -47,10 +47,7 @@ impl Table {
     /// An empty table. `seed` keeps peers from choosing names that collide in its maps.
     pub fn new(seed: u64) -> Self {
         let state = || FixedState::with_seed(seed);
-        Self {
-            prefixes: HashMap::with_hasher(state()),
-            ids: HashMap::with_hasher(state()),
-        }
+        Self { prefixes: HashMap::with_hasher(state()), ids: HashMap::with_hasher(state()) }
     }
 
     /// Adds a subscription that the link does not have yet.
@@ -58,10 +55,7 @@ impl Table {
         let members = self.prefixes.entry((space, name.prefix)).or_default();
         members.add(name.id, port);
         if !name.id.is_any() {
-            self.ids
-                .entry((space, name))
-                .or_default()
-                .push(Arc::clone(port));
+            self.ids.entry((space, name)).or_default().push(Arc::clone(port));
         }
     }
 
@@ -104,19 +98,12 @@ impl Table {
             }
             (_, Id::ANY) => {
                 if let Some(members) = self.prefixes.get(&(space, prefix)) {
-                    members
-                        .ports()
-                        .filter(|port| port.id() != from)
-                        .for_each(deliver);
+                    members.ports().filter(|port| port.id() != from).for_each(deliver);
                 }
             }
             _ => {
                 let ports = self.ids.get(&(space, header.destination));
-                ports
-                    .into_iter()
-                    .flatten()
-                    .filter(|port| port.id() != from)
-                    .for_each(deliver);
+                ports.into_iter().flatten().filter(|port| port.id() != from).for_each(deliver);
             }
         }
     }
@@ -129,9 +116,7 @@ impl Table {
             return ports.iter().rev().find(|port| port.id() != from);
         }
         let members = self.prefixes.get(&(space, name.prefix))?;
-        (members.len() == 1)
-            .then(|| members.ports().next())?
-            .filter(|port| port.id() != from)
+        (members.len() == 1).then(|| members.ports().next())?.filter(|port| port.id() != from)
     }
 }
 
@@ -141,10 +126,7 @@ impl Members {
     }
 
     fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
-        self.owners
-            .values()
-            .map(|owner| &owner.port)
-            .chain(self.guests.values())
+        self.owners.values().map(|owner| &owner.port).chain(self.guests.values())
     }
 
     fn add(&mut self, id: Id, port: &Arc<Port>) {
@@ -155,14 +137,7 @@ impl Members {
             (None, true) => _ = self.guests.insert(link, Arc::clone(port)),
             (None, false) => {
                 let any = self.guests.swap_remove(&link).is_some();
-                self.owners.insert(
-                    link,
-                    Owner {
-                        port: Arc::clone(port),
-                        ids: 1,
-                        any,
-                    },
-                );
+                self.owners.insert(link, Owner { port: Arc::clone(port), ids: 1, any });
             }
         }
     }
@@ -192,14 +167,10 @@ impl Members {
     fn choose(&mut self, from: LinkId) -> Option<&Arc<Port>> {
         self.turn = self.turn.wrapping_add(1);
         let (turn, owners, guests) = (self.turn, &self.owners, &self.guests);
-        least_loaded(owners.len(), turn, from, |at| {
-            owners.get_index(at).map(|(_, o)| &o.port)
-        })
-        .or_else(|| {
-            least_loaded(guests.len(), turn, from, |at| {
-                guests.get_index(at).map(|(_, p)| p)
+        least_loaded(owners.len(), turn, from, |at| owners.get_index(at).map(|(_, o)| &o.port))
+            .or_else(|| {
+                least_loaded(guests.len(), turn, from, |at| guests.get_index(at).map(|(_, p)| p))
             })
-        })
     }
 }
 

@@ -119,11 +119,7 @@ impl IncidentLog {
         incidents.counters[incident as usize].add(1);
         let line = &self.lines[incident as usize];
         let now = Instant::now();
-        if line
-            .last
-            .get()
-            .is_some_and(|last| now < last + LINE_INTERVAL)
-        {
+        if line.last.get().is_some_and(|last| now < last + LINE_INTERVAL) {
             line.suppressed.set(line.suppressed.get() + 1);
             return;
         }

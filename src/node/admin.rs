@@ -20,9 +20,7 @@ pub(super) async fn serve(
     ready: Arc<AtomicBool>,
 ) -> Result<SocketAddr, BindError> {
     let error = |source| BindError { address, source };
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(error)?;
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
@@ -49,11 +47,7 @@ async fn metrics(observed: Observed) -> impl IntoResponse {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, METRICS_TYPE)], text),
         Err(error) => {
             let plain = [(header::CONTENT_TYPE, "text/plain")];
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                plain,
-                format!("metrics: {error}\n"),
-            )
+            (StatusCode::INTERNAL_SERVER_ERROR, plain, format!("metrics: {error}\n"))
         }
     }
 }

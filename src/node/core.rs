@@ -12,6 +12,7 @@ use slim_config::{Config, Limits};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::StartError;
@@ -55,13 +56,15 @@ pub(super) enum Step {
 
 type Order = (Step, oneshot::Sender<()>);
 
-/// A running core, as the node sees it.
+/// A running core, as the node sees it. Dropping it ends the core's thread, whatever it is doing.
 pub(super) struct CoreHandle {
     pub(super) counters: Arc<Counters>,
     pub(super) incidents: Arc<Incidents>,
+    /// Cancelled when the core has ended, on purpose or not.
+    pub(super) ended: CancellationToken,
     orders: mpsc::Sender<Order>,
     ending: CancellationToken,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl CoreHandle {
@@ -70,42 +73,36 @@ impl CoreHandle {
         let system = |what| move |source| StartError::System { what, source };
         let (counters, incidents) = (Arc::<Counters>::default(), Arc::<Incidents>::default());
         let (orders, inbox) = mpsc::channel(1);
-        let ending = CancellationToken::new();
+        let (ending, ended) = (CancellationToken::new(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(system("the runtime of a core"))?;
-        let seen = (
-            Arc::clone(&counters),
-            Arc::clone(&incidents),
-            ending.clone(),
-        );
+        let (end, has_ended) = (ending.clone(), ended.clone().drop_guard());
+        let seen = (Arc::clone(&counters), Arc::clone(&incidents));
         let thread = std::thread::Builder::new()
             .name(spec.config.runtime.thread_name.clone())
             .spawn(move || {
-                let (counters, incidents, ending) = seen;
+                let _has_ended = has_ended;
+                let (counters, incidents) = seen;
                 LocalSet::new().block_on(&runtime, async move {
                     let run = run(spec, counters, incidents, inbox);
-                    tokio::select! {
-                        () = run => {}
-                        () = ending.cancelled() => {}
-                    }
+                    end.run_until_cancelled(run).await;
                 });
             })
             .map_err(system("the thread of a core"))?;
-        Ok(Self {
-            counters,
-            incidents,
-            orders,
-            ending,
-            thread,
-        })
+        Ok(Self { counters, incidents, ended, orders, ending, thread: Some(thread) })
     }
+}
 
-    /// Ends the thread, whatever it is doing.
-    pub(super) fn end(self) {
+impl Drop for CoreHandle {
+    fn drop(&mut self) {
         self.ending.cancel();
-        let _ = self.thread.join();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a core ended by a panic");
+        }
     }
 }
 
@@ -129,23 +126,11 @@ async fn run(
     incidents: Arc<Incidents>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let CoreSpec {
-        config,
-        servers,
-        mail,
-        bell,
-        slow_log,
-        places,
-    } = spec;
+    let CoreSpec { config, servers, mail, bell, slow_log, places } = spec;
     let core = Core::new(core_config(&config.limits), mail, counters, slow_log);
-    let gateway = Rc::new(Gateway::new(
-        core,
-        grpc_limits(&config.limits),
-        places,
-        incidents,
-    ));
+    let gateway = Rc::new(Gateway::new(core, grpc_limits(&config.limits), places, incidents));
     let listening = CancellationToken::new();
-    let accepting = tokio_util::task::TaskTracker::new();
+    let accepting = TaskTracker::new();
     for server in servers {
         let (accept, listening) = (server.accept(Rc::clone(&gateway)), listening.clone());
         accepting.spawn_local(async move {
@@ -160,14 +145,28 @@ async fn run(
         });
     }
     accepting.close();
-    tokio::task::spawn_local(take_turns(Rc::clone(&gateway), bell));
+    let turns = take_turns(Rc::clone(&gateway), bell);
+    let steps = take_steps(&gateway, &listening, &accepting, &mut orders);
+    tokio::select! {
+        () = turns => {}
+        () = steps => {}
+    }
+}
+
+/// Takes the node's orders until it has no more.
+async fn take_steps(
+    gateway: &Gateway,
+    listening: &CancellationToken,
+    accepting: &TaskTracker,
+    orders: &mut mpsc::Receiver<Order>,
+) {
     while let Some((step, tell)) = orders.recv().await {
         match step {
             Step::StopListening => {
                 listening.cancel();
                 accepting.wait().await;
             }
-            Step::StopReading => gateway.stop_reading.cancel(),
+            Step::StopReading => gateway.stop_reading.set(true),
             Step::Finish => {
                 gateway.core.borrow_mut().finish_links();
                 gateway.finish.cancel();
@@ -182,7 +181,7 @@ async fn run(
 /// Handles the core's mail and deadlines, for ever.
 async fn take_turns(gateway: Rc<Gateway>, bell: Arc<Bell>) {
     loop {
-        let deadline = gateway.core.borrow().deadline();
+        let deadline = gateway.core.borrow_mut().deadline();
         tokio::select! {
             () = bell.0.notified() => {}
             () = sleep_until(deadline) => {}
@@ -206,13 +205,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 fn log_slow_consumer(slow: &SlowConsumer) {
-    let SlowConsumer {
-        link,
-        name,
-        peer,
-        state,
-        queued,
-    } = slow;
+    let SlowConsumer { link, name, peer, state, queued } = slow;
     match state {
         SlowState::Behind => warn!(%link, %name, %peer, queued, "slow consumer is behind"),
         SlowState::Recovered => info!(%link, %name, %peer, queued, "slow consumer recovered"),

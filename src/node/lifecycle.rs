@@ -24,6 +24,8 @@ pub enum Exit {
     Config = 3,
     /// `runtime.drain_timeout` passed, or a second signal came, before all was written.
     DirtyStop = 4,
+    /// A defect of this program ended one of its cores.
+    Failed = 5,
 }
 
 impl From<Exit> for ExitCode {
@@ -38,10 +40,7 @@ pub fn defaults(listen: Option<SocketAddr>) -> Config {
     const DOCUMENTED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 46357);
     const ANY_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     match listen {
-        Some(listen) => Config {
-            admin: Some(ANY_ADMIN),
-            ..Config::embedded(listen)
-        },
+        Some(listen) => Config { admin: Some(ANY_ADMIN), ..Config::embedded(listen) },
         None => Config::embedded(DOCUMENTED),
     }
 }
@@ -58,7 +57,7 @@ pub enum CheckError {
         /// The configuration file.
         file: String,
         /// What is wrong.
-        error: StartError,
+        error: Box<StartError>,
     },
 }
 
@@ -71,7 +70,7 @@ pub fn check(file: &Path) -> Result<Diagnostics, CheckError> {
     let Loaded { config, warnings } = slim_config::load(file)?;
     super::check_tls(&config).map_err(|error| CheckError::Tls {
         file: file.display().to_string(),
-        error,
+        error: error.into(),
     })?;
     Ok(warnings)
 }
@@ -81,16 +80,10 @@ pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
     if let Err(error) = logging::init(&config.tracing) {
         warn!(%error, "logging was started before");
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
-            return start_failed(&StartError::System {
-                what: "the main runtime",
-                source,
-            });
+            return start_failed(&StartError::System { what: "the main runtime", source });
         }
     };
     runtime.block_on(async {
@@ -105,17 +98,11 @@ pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
 
 async fn serve(config: &Config) -> Exit {
     raise_file_limit();
-    let signals = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    );
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (mut interrupt, mut terminate) = match signals {
         (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
         (Err(source), _) | (_, Err(source)) => {
-            return start_failed(&StartError::System {
-                what: "signal handling",
-                source,
-            });
+            return start_failed(&StartError::System { what: "signal handling", source });
         }
     };
     let node = match Node::start(config) {
@@ -133,7 +120,13 @@ async fn serve(config: &Config) -> Exit {
         None => None,
     };
     announce(config, &node, admin);
-    let name = next_signal(&mut interrupt, &mut terminate).await;
+    let name = tokio::select! {
+        name = next_signal(&mut interrupt, &mut terminate) => name,
+        () = node.failed() => {
+            error!(target: "slim", "a core of this node failed; see the lines above");
+            return Exit::Failed;
+        }
+    };
     info!(target: "slim::signal", "received signal {name}, starting shutdown");
     info!(target: "slim", "Received shutdown signal");
     for service in &config.services {
@@ -157,10 +150,7 @@ async fn serve(config: &Config) -> Exit {
 
 /// Says where every listener is.
 fn announce(config: &Config, node: &Node, admin: Option<SocketAddr>) {
-    let servers = config
-        .services
-        .iter()
-        .flat_map(|service| &service.dataplane.servers);
+    let servers = config.services.iter().flat_map(|service| &service.dataplane.servers);
     for (address, server) in node.servers().iter().zip(servers) {
         if server.tls.is_none() && !address.ip().is_loopback() {
             warn!(target: "slim", %address, "no TLS: whoever reaches this address can read");

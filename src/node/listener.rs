@@ -64,33 +64,22 @@ pub(super) fn bind_server(
     tls: Option<TlsAcceptor>,
     cores: usize,
 ) -> Result<BoundServer, BindError> {
-    let error = |source| BindError {
-        address: server.endpoint,
-        source,
-    };
-    // Sharing a port would hide that another process has it: ask for it alone first.
-    let alone = socket(server.endpoint, false).map_err(error)?;
-    let address = alone
-        .local_addr()
-        .map_err(error)?
-        .as_socket()
-        .unwrap_or(server.endpoint);
-    drop(alone);
-    let listeners: Result<Vec<_>, _> = (0..cores).map(|_| listen(address)).collect();
-    Ok(BoundServer {
-        address,
-        tls,
-        settings: http2_settings(server),
-        listeners: listeners.map_err(error)?,
-    })
+    let error = |source| BindError { address: server.endpoint, source };
+    if server.endpoint.port() != 0 {
+        // Sharing a port would hide that another process has it: ask for it alone first.
+        socket(server.endpoint, false).map_err(error)?;
+    }
+    let first = listen(server.endpoint).map_err(error)?;
+    let address = first.local_addr().map_err(error)?;
+    let mut listeners = vec![first];
+    for _ in 1..cores {
+        listeners.push(listen(address).map_err(error)?);
+    }
+    Ok(BoundServer { address, tls, settings: http2_settings(server), listeners })
 }
 
 fn socket(address: SocketAddr, share: bool) -> std::io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets a restarted node listen while connections of the last one are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
@@ -120,19 +109,9 @@ impl BoundServer {
     /// Each core's share of all servers.
     pub(super) fn split(servers: Vec<Self>, cores: usize) -> Vec<Vec<CoreListener>> {
         let mut shares: Vec<Vec<CoreListener>> = (0..cores).map(|_| Vec::new()).collect();
-        for Self {
-            tls,
-            settings,
-            listeners,
-            ..
-        } in servers
-        {
+        for Self { tls, settings, listeners, .. } in servers {
             for (share, listener) in shares.iter_mut().zip(listeners) {
-                share.push(CoreListener {
-                    listener,
-                    tls: tls.clone(),
-                    settings,
-                });
+                share.push(CoreListener { listener, tls: tls.clone(), settings });
             }
         }
         shares
@@ -149,13 +128,8 @@ impl CoreListener {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let serve = serve(
-                        stream,
-                        peer,
-                        self.tls.clone(),
-                        self.settings,
-                        Rc::clone(&gateway),
-                    );
+                    let serve =
+                        serve(stream, peer, self.tls.clone(), self.settings, Rc::clone(&gateway));
                     gateway.tasks.spawn_local(serve);
                 }
                 Err(error) => {

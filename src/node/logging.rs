@@ -32,8 +32,5 @@ pub fn init(tracing: &Tracing) -> Result<(), TryInitError> {
         .with_ansi(colour)
         .with_thread_names(tracing.display_thread_names)
         .with_thread_ids(tracing.display_thread_ids);
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .try_init()
+    tracing_subscriber::registry().with(filter).with(lines).try_init()
 }

@@ -61,9 +61,7 @@ pub const METRICS: &[Metric] = &[
         read: |node| {
             let reasons = RefuseReason::ALL.iter();
             let sum = |reason| node.total(|core| core.refused[reason as usize].value());
-            reasons
-                .map(|reason| (label("reason", reason.as_str()), sum(*reason)))
-                .collect()
+            reasons.map(|reason| (label("reason", reason.as_str()), sum(*reason))).collect()
         },
     },
     Metric {
@@ -88,9 +86,7 @@ pub const METRICS: &[Metric] = &[
         read: |node| {
             let reasons = DropReason::ALL.iter();
             let sum = |reason| node.total(|core| core.dropped[reason as usize].value());
-            reasons
-                .map(|reason| (label("reason", reason.as_str()), sum(*reason)))
-                .collect()
+            reasons.map(|reason| (label("reason", reason.as_str()), sum(*reason))).collect()
         },
     },
     Metric {
@@ -99,10 +95,7 @@ pub const METRICS: &[Metric] = &[
         labels: "",
         help: "Copies that wait for a link or are on their way between cores",
         read: |node| {
-            vec![(
-                Vec::new(),
-                node.total(|core| core.queued.value()) + node.between_cores(),
-            )]
+            vec![(Vec::new(), node.total(|core| core.queued.value()) + node.between_cores())]
         },
     },
     Metric {
@@ -161,9 +154,7 @@ pub const METRICS: &[Metric] = &[
         help: "Connections and streams that went wrong",
         read: |node| {
             let kinds = Incident::ALL.iter();
-            kinds
-                .map(|kind| (label("kind", kind.as_str()), node.incidents(*kind)))
-                .collect()
+            kinds.map(|kind| (label("kind", kind.as_str()), node.incidents(*kind))).collect()
         },
     },
 ];
@@ -195,10 +186,7 @@ pub(super) struct Observed {
 impl Observed {
     pub(super) fn new(cores: &[CoreHandle], slow_log: Arc<SlowLog>) -> Self {
         let of = |core: &CoreHandle| (Arc::clone(&core.counters), Arc::clone(&core.incidents));
-        Self {
-            cores: cores.iter().map(of).collect(),
-            slow_log,
-        }
+        Self { cores: cores.iter().map(of).collect(), slow_log }
     }
 
     /// Resolves once no message is on its way between cores.
@@ -226,17 +214,13 @@ impl Observed {
     }
 
     fn incidents(&self, incident: Incident) -> u64 {
-        self.cores
-            .iter()
-            .map(|(_, incidents)| incidents.count(incident))
-            .sum()
+        self.cores.iter().map(|(_, incidents)| incidents.count(incident)).sum()
     }
 
     fn between_cores(&self) -> u64 {
         // Read in this order, so that a message under way is never counted as less than none.
         let received = self.total(|core| core.received_from_cores.value());
-        self.total(|core| core.sent_to_cores.value())
-            .saturating_sub(received)
+        self.total(|core| core.sent_to_cores.value()).saturating_sub(received)
     }
 }
 

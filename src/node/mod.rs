@@ -11,7 +11,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use slim_config::{Config, Server};
@@ -74,10 +74,9 @@ impl StartError {
     }
 }
 
-/// A running node. Dropping it without [`Node::drain`] leaves its threads running.
+/// A running node. Dropping it without [`Node::drain`] ends it at once.
 pub struct Node {
     cores: Vec<CoreHandle>,
-    sequencer: JoinHandle<()>,
     servers: Vec<SocketAddr>,
     observed: Observed,
     ready: Arc<AtomicBool>,
@@ -104,21 +103,14 @@ impl Node {
         let addresses = servers.iter().map(|server| server.address).collect();
         let slow_log = Arc::new(SlowLog::default());
         let places = Places::new(config.limits.links);
-        let bells: Vec<_> = (0..count)
-            .map(|_| Arc::new(core::Bell::default()))
-            .collect();
-        let wakes: Vec<_> = bells
-            .iter()
-            .map(|bell| Arc::clone(bell) as Arc<dyn Wake>)
-            .collect();
+        let bells: Vec<_> = (0..count).map(|_| Arc::new(core::Bell::default())).collect();
+        let wakes: Vec<_> = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
         let (mailboxes, postbox) = Mailboxes::connect(&wakes);
-        let sequencer = std::thread::Builder::new()
+        // It ends with the last core.
+        std::thread::Builder::new()
             .name("slim-routes".into())
             .spawn(|| postbox.run())
-            .map_err(|source| StartError::System {
-                what: "the route sequencer",
-                source,
-            })?;
+            .map_err(|source| StartError::System { what: "the route sequencer", source })?;
         let mut per_core = BoundServer::split(servers, count);
         let mut cores = Vec::with_capacity(count);
         for (mail, bell) in mailboxes.into_iter().zip(bells) {
@@ -134,14 +126,7 @@ impl Node {
         let observed = Observed::new(&cores, slow_log);
         let ready = Arc::new(AtomicBool::new(true));
         let drain_timeout = config.runtime.drain_timeout;
-        Ok(Self {
-            cores,
-            sequencer,
-            servers: addresses,
-            observed,
-            ready,
-            drain_timeout,
-        })
+        Ok(Self { cores, servers: addresses, observed, ready, drain_timeout })
     }
 
     /// The addresses of the data-plane servers, with the ports that the system chose.
@@ -172,21 +157,22 @@ impl Node {
             self.observed.all_arrived().await;
             core::take_step(cores, Step::Finish).await;
         };
-        let drained = tokio::select! {
+        tokio::select! {
             () = steps => Drained::Clean,
             () = tokio::time::sleep_until(deadline.into()) => Drained::TimedOut,
             () = hurry => Drained::TimedOut,
-        };
-        self.end();
-        drained
+        }
     }
 
-    /// Ends all threads. The sequencer ends with the last core.
-    fn end(self) {
-        for core in self.cores {
-            core.end();
-        }
-        let _ = self.sequencer.join();
+    /// Resolves when a core has ended though nobody asked it to: a defect of this program.
+    pub async fn failed(&self) {
+        let mut ended: Vec<_> =
+            self.cores.iter().map(|core| Box::pin(core.ended.cancelled())).collect();
+        std::future::poll_fn(|cx| {
+            let any = ended.iter_mut().any(|core| core.as_mut().poll(cx).is_ready());
+            if any { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -195,11 +181,7 @@ fn cores_of(config: &Config) -> usize {
     match config.runtime.n_cores {
         0 => available,
         wanted if wanted > available => {
-            tracing::warn!(
-                wanted,
-                available,
-                "runtime.n_cores exceeds the machine; using all"
-            );
+            tracing::warn!(wanted, available, "runtime.n_cores exceeds the machine; using all");
             available
         }
         wanted => wanted,
@@ -245,11 +227,7 @@ fn acceptor(
     server: &Server,
 ) -> Result<Option<TlsAcceptor>, StartError> {
     let acceptor = server.tls.as_ref().map(tls::acceptor).transpose();
-    acceptor.map_err(|source| StartError::Tls {
-        service: service.to_owned(),
-        index,
-        source,
-    })
+    acceptor.map_err(|source| StartError::Tls { service: service.to_owned(), index, source })
 }
 
 /// Whether the certificates and keys of all servers can be used.

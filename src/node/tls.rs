@@ -75,53 +75,30 @@ pub(super) fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, TlsError> {
 }
 
 fn chain_of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let error = |source| TlsError::File {
-        key: "cert_file",
-        path: path.to_owned(),
-        source,
-    };
+    let error = |source| TlsError::File { key: "cert_file", path: path.to_owned(), source };
     let certificates = CertificateDer::pem_file_iter(path).map_err(error)?;
-    not_empty(
-        "cert_file",
-        certificates.collect::<Result<_, _>>().map_err(error)?,
-    )
+    not_empty("cert_file", certificates.collect::<Result<_, _>>().map_err(error)?)
 }
 
 fn chain_of_text(text: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
-    let error = |source| TlsError::Pem {
-        key: "cert_pem",
-        source,
-    };
-    not_empty(
-        "cert_pem",
-        certificates.collect::<Result<_, _>>().map_err(error)?,
-    )
+    let error = |source| TlsError::Pem { key: "cert_pem", source };
+    not_empty("cert_pem", certificates.collect::<Result<_, _>>().map_err(error)?)
 }
 
 fn not_empty(
     key: &'static str,
     chain: Vec<CertificateDer<'static>>,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    if chain.is_empty() {
-        Err(TlsError::NoCertificate { key })
-    } else {
-        Ok(chain)
-    }
+    if chain.is_empty() { Err(TlsError::NoCertificate { key }) } else { Ok(chain) }
 }
 
 fn key_of_file(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let error = |source| TlsError::File {
-        key: "key_file",
-        path: path.to_owned(),
-        source,
-    };
+    let error = |source| TlsError::File { key: "key_file", path: path.to_owned(), source };
     PrivateKeyDer::from_pem_file(path).map_err(error)
 }
 
 fn key_of_text(text: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|source| TlsError::Pem {
-        key: "key_pem",
-        source,
-    })
+    PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|source| TlsError::Pem { key: "key_pem", source })
 }

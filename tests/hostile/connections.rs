@@ -40,9 +40,7 @@ async fn a_connection_that_is_reset_is_forgotten_with_all_it_subscribed_to() {
     let node = Node::start("").await;
     let pair = HealthyPair::start(&node).await;
     let stream = TcpStream::connect(node.address).await.expect("accepted");
-    socket2::SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .expect("set");
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set");
     let (connection, channel) = joined(&node, stream, "org/ns/client/1").await;
     // Without lingering, closing the socket sends RST.
     connection.abandon().await;
@@ -88,9 +86,7 @@ async fn a_client_that_stops_answering_pings_is_cut_off() {
     let (connection, _channel) = joined(&node, stream, "org/ns/client/1").await;
     connection.freeze();
     let metrics = node
-        .until("the ping is not answered", |metrics| {
-            metrics.incidents("keepalive_timeout") > 0
-        })
+        .until("the ping is not answered", |metrics| metrics.incidents("keepalive_timeout") > 0)
         .await;
     assert_eq!(metrics.incidents("keepalive_timeout"), 1);
     let mut twin = TcpStream::from_std(twin).expect("a socket");
@@ -138,11 +134,8 @@ async fn a_handshake_that_is_never_completed_is_cut_off_in_time() {
     let mut cut_off = 0;
     let mut expect_one_more = async |what: &str| {
         cut_off += 1;
-        let metrics = node
-            .until(what, |metrics| {
-                metrics.incidents("handshake_timeout") == cut_off
-            })
-            .await;
+        let metrics =
+            node.until(what, |metrics| metrics.incidents("handshake_timeout") == cut_off).await;
         assert_eq!(metrics.sum("slim_incidents_total"), cut_off, "{what}");
     };
 
@@ -156,16 +149,9 @@ async fn a_handshake_that_is_never_completed_is_cut_off_in_time() {
     expect_one_more("a preface byte by byte").await;
 
     let mut stream = TcpStream::connect(node.address).await.expect("accepted");
-    stream
-        .write_all(&[PREFACE, SETTINGS].concat())
-        .await
-        .expect("sent");
+    stream.write_all(&[PREFACE, SETTINGS].concat()).await.expect("sent");
     // A frame of 1,000 bytes that never ends.
-    drip(
-        &mut stream,
-        &[&[0, 3, 0xE8, 1, 4, 0, 0, 0, 1], &[0; 991][..]].concat(),
-    )
-    .await;
+    drip(&mut stream, &[&[0, 3, 0xE8, 1, 4, 0, 0, 0, 1], &[0; 991][..]].concat()).await;
     expect_one_more("request headers byte by byte").await;
 
     let connection = Connection::open(node.address).await;
@@ -181,9 +167,8 @@ async fn a_handshake_that_is_never_completed_is_cut_off_in_time() {
 async fn whatever_is_not_http_2_is_closed_and_counted() {
     let node = Node::start("").await;
     let pair = HealthyPair::start(&node).await;
-    let garbage: Vec<u8> = (0..4_096_u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
+    let garbage: Vec<u8> =
+        (0..4_096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let http_1 = b"GET /metrics HTTP/1.1\r\nhost: node\r\naccept: */*\r\n\r\n".to_vec();
     // A valid preface, and after it a frame that is longer than this node allows.
     let huge_frame =
@@ -193,10 +178,7 @@ async fn whatever_is_not_http_2_is_closed_and_counted() {
         // The node may close before all is written.
         let _ = stream.write_all(&bytes).await;
         read_to_end(&mut stream).await;
-        node.until("it is counted", |metrics| {
-            metrics.incidents("not_http2") == count
-        })
-        .await;
+        node.until("it is counted", |metrics| metrics.incidents("not_http2") == count).await;
     }
     pair.assert_unharmed().await;
     node.assert_alive().await;
@@ -218,11 +200,7 @@ async fn a_client_with_tls_on_a_port_without_is_closed_and_counted() {
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
     let handshake = in_time("an end", connector.connect(server, stream)).await;
     assert!(handshake.is_err());
-    let metrics = node
-        .until("it is counted", |metrics| {
-            metrics.incidents("not_http2") > 0
-        })
-        .await;
+    let metrics = node.until("it is counted", |metrics| metrics.incidents("not_http2") > 0).await;
     assert_eq!(metrics.incidents("not_http2"), 1);
     pair.assert_unharmed().await;
     node.assert_alive().await;
@@ -244,11 +222,8 @@ async fn a_client_that_opens_and_resets_streams_without_end_is_cut_off() {
     })
     .await;
     connection.closed().await;
-    let metrics = node
-        .until("no link is left of it", |metrics| {
-            metrics.sum("slim_links") == 2
-        })
-        .await;
+    let metrics =
+        node.until("no link is left of it", |metrics| metrics.sum("slim_links") == 2).await;
     assert_eq!(metrics.incidents("not_http2"), 1);
     let client = Client::join(&node, "org/ns/client/1").await;
     client.leave(&node).await;

@@ -23,21 +23,16 @@ async fn connections_and_streams_beyond_the_limit_are_refused_until_there_is_roo
     assert!(refusal.message().contains("limits.links"), "{refusal:?}");
     assert_eq!(node.metrics().await.incidents("link_limit"), 1);
     drop(channels);
-    node.until("there is room", |metrics| metrics.sum("slim_links") == 2)
-        .await;
+    node.until("there is room", |metrics| metrics.sum("slim_links") == 2).await;
 
     let mut fourth = Connection::open(node.address).await;
     let channel = fourth.channel().await;
     // Four connections: no connection more.
     let mut fifth = TcpStream::connect(node.address).await.expect("completed");
     assert_eq!(read_to_end(&mut fifth).await, []);
-    node.until("it is counted", |metrics| {
-        metrics.incidents("link_limit") == 2
-    })
-    .await;
+    node.until("it is counted", |metrics| metrics.incidents("link_limit") == 2).await;
     drop((fourth, channel));
-    node.until("there is room", |metrics| metrics.sum("slim_links") == 2)
-        .await;
+    node.until("there is room", |metrics| metrics.sum("slim_links") == 2).await;
     let mut latecomer = eventually("a connection is served again", async || {
         let mut connection = Connection::open(node.address).await;
         let channel = connection.try_channel().await?;

@@ -62,10 +62,7 @@ async fn a_message_that_is_too_long_ends_its_stream_and_no_other_of_its_connecti
         let mut offender = connection.channel().await;
         let status = send_too_much(&mut offender).await;
         assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(
-            status.message(),
-            "message length: expected at most 4194304 bytes, got 5242880"
-        );
+        assert_eq!(status.message(), "message length: expected at most 4194304 bytes, got 5242880");
         let metrics = node.metrics().await;
         assert_eq!(metrics.refused("too_large"), count);
         assert_eq!(metrics.incidents("message_refused"), count);
@@ -119,12 +116,7 @@ async fn framing_that_is_wrong_ends_the_stream_with_what_was_expected() {
     let compressed = Bytes::from_static(&[1, 0, 0, 0, 1, 0]);
     let garbage = framed_bytes(b"GET / HTTP/1.1");
     for (count, bytes, code, told) in [
-        (
-            1,
-            compressed,
-            Code::Unimplemented,
-            "compression flag 0, got 1",
-        ),
+        (1, compressed, Code::Unimplemented, "compression flag 0, got 1"),
         (2, garbage, Code::InvalidArgument, "got"),
     ] {
         let mut channel = connection.channel().await;
@@ -135,10 +127,7 @@ async fn framing_that_is_wrong_ends_the_stream_with_what_was_expected() {
         assert_eq!(node.metrics().await.refused("undecodable"), count);
     }
     let mut channel = connection.channel().await;
-    channel
-        .send_bytes(Bytes::copy_from_slice(&prefix(10)))
-        .await
-        .expect("the stream is open");
+    channel.send_bytes(Bytes::copy_from_slice(&prefix(10))).await.expect("the stream is open");
     channel.close();
     let status = status(&channel.trailers().await);
     assert_eq!(status.code(), Code::InvalidArgument);
@@ -159,21 +148,12 @@ async fn a_flood_of_bad_messages_is_counted_in_full_and_logged_in_few_lines() {
     // A publish without a header: readable, so that only the message is refused.
     let bad = framed_bytes(&[0x1A, 0]);
     let flood: Bytes = bad.repeat(FLOOD as usize).into();
-    offender
-        .send_bytes(flood)
-        .await
-        .expect("the stream is open");
-    let metrics = node
-        .until("all are counted", |metrics| {
-            metrics.refused("invalid") == FLOOD
-        })
-        .await;
+    offender.send_bytes(flood).await.expect("the stream is open");
+    let metrics =
+        node.until("all are counted", |metrics| metrics.refused("invalid") == FLOOD).await;
     assert_eq!(metrics.incidents("message_refused"), FLOOD);
     let lines = node.program.stdout.count("message refused");
-    assert!(
-        (1..=FLOOD as usize / 1_000).contains(&lines),
-        "{lines} lines"
-    );
+    assert!((1..=FLOOD as usize / 1_000).contains(&lines), "{lines} lines");
     // A message that is only refused does not end its stream.
     offender.join(&node, "org/ns/offender/2").await;
     pair.assert_unharmed().await;

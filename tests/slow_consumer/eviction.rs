@@ -18,9 +18,7 @@ fn entry(metrics: &Metrics) -> Option<(String, u64)> {
     let of_stuck = |sample: &&crate::support::metrics::Sample| {
         sample.labels["name"].contains("(org/ns/stuck/63)")
     };
-    let entry = metrics
-        .named("slim_slow_consumer_queued_bytes")
-        .find(of_stuck)?;
+    let entry = metrics.named("slim_slow_consumer_queued_bytes").find(of_stuck)?;
     Some((entry.labels["state"].clone(), entry.value))
 }
 
@@ -58,11 +56,8 @@ async fn only_the_one_that_never_reads_is_evicted_and_only_its_stream() {
         }
     }
     assert_eq!(stuck.reset().await, Reason::ENHANCE_YOUR_CALM);
-    let metrics = node
-        .until("the stuck link is gone", |metrics| {
-            metrics.sum("slim_links") == 20 + 2
-        })
-        .await;
+    let metrics =
+        node.until("the stuck link is gone", |metrics| metrics.sum("slim_links") == 20 + 2).await;
     assert_eq!(metrics.sum(EVICTED), 1);
     let (state, queued) = entry(&metrics).expect("named in the metrics");
     assert_eq!(state, "evicted");
@@ -76,11 +71,7 @@ async fn only_the_one_that_never_reads_is_evicted_and_only_its_stream() {
 
     publisher.send(message).await;
     assert!(neighbour.receive().await.expect("a message").len() > PAYLOAD);
-    connection
-        .channel()
-        .await
-        .join(&node, "org/ns/stuck/100")
-        .await;
+    connection.channel().await.join(&node, "org/ns/stuck/100").await;
 }
 
 #[tokio::test]
@@ -101,21 +92,13 @@ async fn who_stays_behind_too_long_is_evicted_before_the_queue_is_full() {
         publisher.broadcast("org/ns/room", vec![7; PAYLOAD]).await;
         assert_eq!(member.payload().await.len(), PAYLOAD);
     }
-    let metrics = node
-        .until("the stuck link is gone", |metrics| {
-            metrics.sum("slim_links") == 2
-        })
-        .await;
+    let metrics =
+        node.until("the stuck link is gone", |metrics| metrics.sum("slim_links") == 2).await;
     assert_eq!(metrics.sum(EVICTED), 1);
     assert_eq!(metrics.dropped("overrun"), 0);
     assert!(metrics.dropped("link_closed") > 100);
     assert_eq!(entry(&metrics).expect("named in the metrics").0, "evicted");
-    assert!(
-        node.program
-            .stdout
-            .find("slow consumer is behind")
-            .is_some()
-    );
+    assert!(node.program.stdout.find("slow consumer is behind").is_some());
     node.assert_alive().await;
     node.balanced().await;
 }
@@ -137,9 +120,7 @@ async fn best_effort_that_does_not_fit_is_dropped_and_nobody_evicted() {
         publisher.send(message.clone()).await;
     }
     let metrics = node
-        .until("all are matched", |metrics| {
-            metrics.sum("slim_messages_matched_total") == SENT
-        })
+        .until("all are matched", |metrics| metrics.sum("slim_messages_matched_total") == SENT)
         .await;
     let lost = metrics.dropped("queue_full");
     assert!(lost > 0);
@@ -167,9 +148,7 @@ async fn a_name_cannot_forge_lines_of_the_log_or_of_the_metrics() {
             publisher.publish(&name, vec![7; PAYLOAD]).await;
         }
     });
-    let metrics = node
-        .until("it is evicted", |metrics| metrics.sum(EVICTED) == 1)
-        .await;
+    let metrics = node.until("it is evicted", |metrics| metrics.sum(EVICTED) == 1).await;
     sending.abort();
     assert!(metrics.sum("slim_links") <= 2);
     let entry = metrics.named("slim_slow_consumer_queued_bytes").next();

@@ -25,8 +25,7 @@ async fn a_source_waits_for_its_only_target_and_nothing_is_lost() {
         }
         source
     });
-    node.until("the source is paused", |metrics| metrics.sum(PAUSES) > 0)
-        .await;
+    node.until("the source is paused", |metrics| metrics.sum(PAUSES) > 0).await;
     assert!(!sending.is_finished());
     // Other sources and targets do not notice.
     let mut target = Client::join(&node, "org/ns/target/2").await;
@@ -64,8 +63,7 @@ async fn a_paused_stream_does_not_hold_up_the_others_of_its_connection() {
             paused.send(&message).await;
         }
     });
-    node.until("the source is paused", |metrics| metrics.sum(PAUSES) > 0)
-        .await;
+    node.until("the source is paused", |metrics| metrics.sum(PAUSES) > 0).await;
     for round in 0..200 {
         let message = publish("org/ns/other/3", "org/ns/target/2", vec![round; PAYLOAD]);
         other.send(&message).await;

@@ -33,18 +33,12 @@ impl Client {
 
     pub(crate) async fn connect_to(address: SocketAddr, name: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URI");
-        let channel = in_time("a connection", endpoint.connect())
-            .await
-            .expect("the node accepts");
+        let channel = in_time("a connection", endpoint.connect()).await.expect("the node accepts");
         let (sender, messages) = mpsc::channel(64);
         let mut service = DataPlaneServiceClient::new(channel);
         let opened = service.open_channel(ReceiverStream::new(messages));
         let response = in_time("response headers", opened).await.expect("a stream");
-        Self {
-            name: name.to_owned(),
-            sender,
-            received: response.into_inner(),
-        }
+        Self { name: name.to_owned(), sender, received: response.into_inner() }
     }
 
     /// Connects and subscribes to its own name, as published clients do, and waits until the
@@ -57,9 +51,7 @@ impl Client {
     }
 
     pub(crate) async fn send(&self, message: Message) {
-        in_time("room to send", self.sender.send(message))
-            .await
-            .expect("the stream is open");
+        in_time("room to send", self.sender.send(message)).await.expect("the stream is open");
     }
 
     pub(crate) async fn subscribe(&self, name: &str) {
@@ -75,8 +67,7 @@ impl Client {
     }
 
     pub(crate) async fn broadcast(&self, destination: &str, payload: impl Into<Bytes>) {
-        self.send(message::broadcast(&self.name, destination, payload))
-            .await;
+        self.send(message::broadcast(&self.name, destination, payload)).await;
     }
 
     /// Waits until every core knows what this client sent before: a subscription has no
@@ -86,10 +77,7 @@ impl Client {
     pub(crate) async fn settle(&self, node: &Node) {
         let before = node.metrics().await.sum(UNMATCHED);
         self.publish(NOBODY, "settle").await;
-        node.until("a subscription is known", |metrics| {
-            metrics.sum(UNMATCHED) > before
-        })
-        .await;
+        node.until("a subscription is known", |metrics| metrics.sum(UNMATCHED) > before).await;
     }
 
     /// The next message.

@@ -36,10 +36,7 @@ fn header(source: &str, destination: &str) -> Header {
 }
 
 fn message(body: Type) -> Message {
-    Message {
-        metadata: HashMap::new(),
-        r#type: Some(body),
-    }
+    Message { metadata: HashMap::new(), r#type: Some(body) }
 }
 
 pub(crate) fn subscribe(source: &str, destination: &str) -> Message {
@@ -74,10 +71,7 @@ pub(crate) fn publish(source: &str, destination: &str, payload: impl Into<Bytes>
         source: None,
         destination: None,
     };
-    let content = Content {
-        content_type: "msg".into(),
-        blob: payload.into(),
-    };
+    let content = Content { content_type: "msg".into(), blob: payload.into() };
     message(Type::Publish(Publish {
         header: Some(header(source, destination)),
         session: Some(session),

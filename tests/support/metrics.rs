@@ -13,10 +13,7 @@ pub(crate) async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
         let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut response = String::new();
-        stream
-            .read_to_string(&mut response)
-            .await
-            .expect("an answer");
+        stream.read_to_string(&mut response).await.expect("an answer");
         let (head, body) = response.split_once("\r\n\r\n").expect("a head");
         let status = head.split(' ').nth(1).expect("a status");
         (status.parse().expect("a number"), body.to_owned())
@@ -103,9 +100,5 @@ fn parse_sample(line: &str) -> Sample {
             (key.to_owned(), value.trim_end_matches('"').to_owned())
         })
         .collect();
-    Sample {
-        name: name.to_owned(),
-        labels,
-        value: value.parse().expect("a whole number"),
-    }
+    Sample { name: name.to_owned(), labels, value: value.parse().expect("a whole number") }
 }

@@ -95,11 +95,7 @@ impl Program {
             .expect("the program starts");
         let stdout = Lines::follow(child.stdout.take().expect("piped"));
         let stderr = Lines::follow(child.stderr.take().expect("piped"));
-        Self {
-            child,
-            stdout,
-            stderr,
-        }
+        Self { child, stdout, stderr }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -244,8 +240,7 @@ impl Node {
 
     /// The metrics, once every message is accounted for; their sums are those of the reference.
     pub(crate) async fn balanced(&self) -> Metrics {
-        self.until("the sums of the metrics hold", Metrics::is_balanced)
-            .await
+        self.until("the sums of the metrics hold", Metrics::is_balanced).await
     }
 
     pub(crate) async fn assert_alive(&self) {

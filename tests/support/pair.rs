@@ -45,9 +45,7 @@ impl HealthyPair {
 
 async fn exchange(sender: &Client, receiver: &mut Client, from: u32) {
     for number in from..from + WINDOW {
-        sender
-            .publish("healthy/pair/receiver/2", number.to_string())
-            .await;
+        sender.publish("healthy/pair/receiver/2", number.to_string()).await;
     }
     for number in from..from + WINDOW {
         assert_eq!(receiver.payload().await, number.to_string());

@@ -43,9 +43,8 @@ impl Connection {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(io);
-        let (requests, connection) = in_time("the HTTP/2 handshake", handshake)
-            .await
-            .expect("an HTTP/2 server");
+        let (requests, connection) =
+            in_time("the HTTP/2 handshake", handshake).await.expect("an HTTP/2 server");
         let frozen = Arc::new(Notify::new());
         let freeze = Arc::clone(&frozen);
         let driver = tokio::spawn(async move {
@@ -55,11 +54,7 @@ impl Connection {
                 () = freeze.notified() => std::future::pending().await,
             }
         });
-        Self {
-            requests,
-            frozen,
-            driver,
-        }
+        Self { requests, frozen, driver }
     }
 
     /// Opens a channel of release 0.6, if the node serves the connection at all.
@@ -96,9 +91,7 @@ impl Connection {
         })
         .await
         .expect("a stream");
-        let response = in_time("response headers", response)
-            .await
-            .expect("a response");
+        let response = in_time("response headers", response).await.expect("a response");
         (response, body)
     }
 
@@ -152,9 +145,7 @@ impl Channel {
     }
 
     pub(crate) async fn send(&mut self, message: &Message) {
-        self.send_bytes(framed(message))
-            .await
-            .expect("the stream is open");
+        self.send_bytes(framed(message)).await.expect("the stream is open");
     }
 
     /// Subscribes to `name`, and waits until the whole node knows; see `Client::settle`.
@@ -162,10 +153,7 @@ impl Channel {
         let before = node.metrics().await.sum(UNMATCHED);
         self.send(&subscribe(name, name)).await;
         self.send(&publish(name, NOBODY, "settle")).await;
-        node.until("a subscription is known", |metrics| {
-            metrics.sum(UNMATCHED) > before
-        })
-        .await;
+        node.until("a subscription is known", |metrics| metrics.sum(UNMATCHED) > before).await;
     }
 
     /// Sends as flow control allows; fails when the node has ended the stream.

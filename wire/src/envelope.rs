@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::name::{Name, Prefix};
+use crate::name::Name;
 
 /// What a message asks of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,17 +77,6 @@ impl Flags {
     pub const fn empty() -> Self {
         Self(0)
     }
-
-    /// Whether all marks of `other` are set.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These marks and those of `other`.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// All that a node needs to know of a message to route it. Small and `Copy`.
@@ -115,11 +104,6 @@ pub struct Header {
 impl Header {
     /// The hop limit that published clients use from release 2.0 on.
     pub const DEFAULT_TTL: u8 = 8;
-
-    /// The key under which the table knows the destination.
-    pub const fn route_key(&self) -> (Space, Prefix) {
-        (self.encoding.space(), self.destination.prefix)
-    }
 }
 
 /// A message inside a node: the header it was routed by, and the bytes as they arrived, in the

@@ -23,10 +23,7 @@ fn client(block: &str) -> slim_config::Client {
 fn warned(text: &str) -> Vec<String> {
     let warnings = loaded(text).warnings;
     assert_eq!(warnings.errors().count(), 0);
-    warnings
-        .warnings()
-        .map(|warning| warning.key.clone())
-        .collect()
+    warnings.warnings().map(|warning| warning.key.clone()).collect()
 }
 
 #[test]
@@ -51,11 +48,7 @@ fn durations_are_read_as_documented() {
         ("'1h 30m'", 5_400_000),
     ] {
         let config = loaded(&with_top(&format!("runtime: {{ drain_timeout: {text} }}"))).config;
-        assert_eq!(
-            config.runtime.drain_timeout,
-            Duration::from_millis(millis),
-            "{text}"
-        );
+        assert_eq!(config.runtime.drain_timeout, Duration::from_millis(millis), "{text}");
     }
 }
 
@@ -70,10 +63,7 @@ fn admin_can_be_moved_and_switched_off() {
 fn limits_are_read_in_their_units() {
     let text = "limits:\n  links: 5\n  message_bytes: 1024\n  queue_bytes: 2048\n  pause_ms: 0\n";
     let limits = loaded(&with_top(text)).config.limits;
-    assert_eq!(
-        (limits.links, limits.message_bytes, limits.queue_bytes),
-        (5, 1024, 2048)
-    );
+    assert_eq!((limits.links, limits.message_bytes, limits.queue_bytes), (5, 1024, 2048));
     assert_eq!(limits.pause, Duration::ZERO);
     assert_eq!(limits.handshake, Duration::from_secs(5));
     assert_eq!(limits.partial_message, Duration::from_secs(30));
@@ -112,20 +102,11 @@ services:
 fn services_keep_the_order_of_the_file() {
     let server = |port| format!("{{ endpoint: \"0.0.0.0:{port}\", tls: {{ insecure: true }} }}");
     let text =
-        ["z", "a", "m"]
-            .iter()
-            .zip(1_u16..)
-            .fold("services:\n".to_owned(), |text, (name, port)| {
-                format!(
-                    "{text}  slim/{name}: {{ dataplane: {{ servers: [{}] }} }}\n",
-                    server(port)
-                )
-            });
+        ["z", "a", "m"].iter().zip(1_u16..).fold("services:\n".to_owned(), |text, (name, port)| {
+            format!("{text}  slim/{name}: {{ dataplane: {{ servers: [{}] }} }}\n", server(port))
+        });
     let services = loaded(&text).config.services;
-    let names: Vec<_> = services
-        .iter()
-        .map(|s| (s.id.as_str(), s.node_id.as_str()))
-        .collect();
+    let names: Vec<_> = services.iter().map(|s| (s.id.as_str(), s.node_id.as_str())).collect();
     assert_eq!(names, [("slim/z", "z"), ("slim/a", "a"), ("slim/m", "m")]);
 }
 
@@ -151,26 +132,14 @@ fn server_tls_is_read_from_files_or_texts() {
     let texts = tls("cert_pem: c, key_pem: k").expect("TLS");
     assert_eq!(texts.version, TlsVersion::Tls13);
     let key = Secret::new("k");
-    assert_eq!(
-        texts.identity,
-        Identity::Pem {
-            certificate: "c".into(),
-            key
-        }
-    );
+    assert_eq!(texts.identity, Identity::Pem { certificate: "c".into(), key });
     assert_eq!(tls("insecure: true"), None);
 }
 
 #[test]
 fn client_tls_is_on_unless_switched_off_and_authorities_keep_it_on() {
-    assert_eq!(
-        client("endpoint: \"http://a:1\"").tls,
-        Some(ClientTls::default())
-    );
-    assert_eq!(
-        client("endpoint: \"https://a:1\", tls: { insecure: true }").tls,
-        None
-    );
+    assert_eq!(client("endpoint: \"http://a:1\"").tls, Some(ClientTls::default()));
+    assert_eq!(client("endpoint: \"https://a:1\", tls: { insecure: true }").tls, None);
     let kept = client("endpoint: \"http://a:1\", tls: { insecure: true, ca_file: c }").tls;
     let authorities = kept.expect("TLS").authorities;
     assert_eq!(authorities, Some(Certificates::File("c".into())));
@@ -183,10 +152,7 @@ fn client_blocks_have_the_documented_values() {
          keepalive: {}, headers: { a: b }, metadata: { n: 1, f: 1.5, l: [x, true], m: { k: v } }",
     );
     assert_eq!(client.endpoint.to_string(), "https://host:443");
-    let limit = RateLimit {
-        count: 20,
-        period: Duration::from_secs(60),
-    };
+    let limit = RateLimit { count: 20, period: Duration::from_secs(60) };
     assert_eq!(client.rate_limit, Some(limit));
     assert_eq!(client.connect_timeout, Some(Duration::from_millis(500)));
     assert_eq!(client.request_timeout, None);
@@ -196,10 +162,7 @@ fn client_blocks_have_the_documented_values() {
     assert_eq!(client.headers, [("a".to_owned(), Secret::new("b"))]);
     assert_eq!(client.metadata["n"], MetadataValue::Integer(1));
     assert_eq!(client.metadata["f"], MetadataValue::Float(1.5));
-    let list = vec![
-        MetadataValue::Text("x".into()),
-        MetadataValue::Boolean(true),
-    ];
+    let list = vec![MetadataValue::Text("x".into()), MetadataValue::Boolean(true)];
     assert_eq!(client.metadata["l"], MetadataValue::List(list));
     assert!(matches!(client.metadata["m"], MetadataValue::Map(_)));
 }
@@ -208,25 +171,16 @@ fn client_blocks_have_the_documented_values() {
 fn every_form_of_client_authentication_is_read() {
     let auth = |auth: &str| client(&format!("endpoint: \"http://a:1\", auth: {auth}")).auth;
     assert_eq!(auth("none"), Auth::None);
-    assert!(matches!(
-        auth("{ basic: { username: a, password: b } }"),
-        Auth::Basic { .. }
-    ));
-    assert_eq!(
-        auth("{ bearer: { token: t } }"),
-        Auth::Bearer(Secret::new("t"))
-    );
+    assert!(matches!(auth("{ basic: { username: a, password: b } }"), Auth::Basic { .. }));
+    assert_eq!(auth("{ bearer: { token: t } }"), Auth::Bearer(Secret::new("t")));
     let Auth::StaticJwt(token) = auth("{ static_jwt: { file: /t } }") else {
         panic!("a token");
     };
     assert_eq!(token.duration, Duration::from_secs(3600));
     for (audience, expected) in [("a", vec!["a"]), ("[a, b]", vec!["a", "b"])] {
-        for (source, text) in [
-            ("str: k", true),
-            ("pem: k", true),
-            ("data: k", true),
-            ("file: k", false),
-        ] {
+        for (source, text) in
+            [("str: k", true), ("pem: k", true), ("data: k", true), ("file: k", false)]
+        {
             let Auth::Jwt(jwt) = auth(&format!(
                 "{{ jwt: {{ claims: {{ audience: {audience}, custom_claims: {{ x: 1 }} }}, \
                  key: {{ encoding: {{ algorithm: EdDSA, format: pEM, {source} }} }} }} }}"
@@ -238,10 +192,7 @@ fn every_form_of_client_authentication_is_read() {
             let JwtKey::Encoding(key) = jwt.key else {
                 panic!("a key that signs");
             };
-            assert_eq!(
-                (key.algorithm, key.format),
-                (Algorithm::EdDsa, KeyFormat::Pem)
-            );
+            assert_eq!((key.algorithm, key.format), (Algorithm::EdDsa, KeyFormat::Pem));
             assert_eq!(matches!(key.source, KeySource::Text(_)), text, "{source}");
         }
     }
@@ -258,36 +209,21 @@ fn keys_without_effect_are_warned_about() {
             "read_buffer_size: 1, write_buffer_size: 2",
             vec![".read_buffer_size", ".write_buffer_size"],
         ),
-        (
-            "keepalive: { max_connection_idle: 1h }",
-            vec![".keepalive.max_connection_idle"],
-        ),
+        ("keepalive: { max_connection_idle: 1h }", vec![".keepalive.max_connection_idle"]),
         (
             "keepalive: { max_connection_age_grace: 5m }",
             vec![".keepalive.max_connection_age_grace"],
         ),
         ("quic: { enabled: false }", vec![".quic"]),
     ] {
-        let keys: Vec<_> = keys
-            .into_iter()
-            .map(|key| format!("{server}{key}"))
-            .collect();
+        let keys: Vec<_> = keys.into_iter().map(|key| format!("{server}{key}")).collect();
         assert_eq!(warned(&with_server(&format!("{plain}, {block}"))), keys);
     }
     for (tls, key) in [
         ("insecure: true, ca_file: a", ".tls.ca_file"),
-        (
-            "insecure: true, include_system_ca_certs_pool: true",
-            ".tls.include_system_ca_certs_pool",
-        ),
-        (
-            "insecure: true, reload_client_ca_file: true",
-            ".tls.reload_client_ca_file",
-        ),
-        (
-            "insecure: true, reload_interval: { secs: 1, nanos: 0 }",
-            ".tls.reload_interval",
-        ),
+        ("insecure: true, include_system_ca_certs_pool: true", ".tls.include_system_ca_certs_pool"),
+        ("insecure: true, reload_client_ca_file: true", ".tls.reload_client_ca_file"),
+        ("insecure: true, reload_interval: { secs: 1, nanos: 0 }", ".tls.reload_interval"),
         ("insecure: true, cert_file: a, key_file: b", ".tls"),
     ] {
         let text = with_server(&format!("endpoint: \"0.0.0.0:1\", tls: {{ {tls} }}"));
@@ -297,10 +233,7 @@ fn keys_without_effect_are_warned_about() {
         ("compression: Gzip", ".compression"),
         ("connection_timeout: 5s", ".connection_timeout"),
         ("permit_without_stream: true", ".permit_without_stream"),
-        (
-            "keepalive: { permit_without_stream: true }",
-            ".keepalive.permit_without_stream",
-        ),
+        ("keepalive: { permit_without_stream: true }", ".keepalive.permit_without_stream"),
         ("request_timeout: 5s", ".request_timeout"),
         ("tls: { reload_interval: 5s }", ".tls.reload_interval"),
     ] {

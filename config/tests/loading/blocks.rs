@@ -131,12 +131,7 @@ fn what_would_leave_a_server_open_is_refused_after_it_was_checked() {
     ] {
         let found = parse(&with_server(&format!("{PLAIN}, auth: {auth}"))).expect_err(auth);
         assert_eq!(found.len(), 1, "{found}");
-        assert!(
-            found
-                .to_string()
-                .contains("authentication is not supported yet"),
-            "{found}"
-        );
+        assert!(found.to_string().contains("authentication is not supported yet"), "{found}");
     }
     for auth in [
         "{basic: {username: a}}",
@@ -152,18 +147,11 @@ fn what_would_leave_a_server_open_is_refused_after_it_was_checked() {
         "basic",
     ] {
         let found = parse(&with_server(&format!("{PLAIN}, auth: {auth}"))).expect_err(auth);
-        let wrong = found
-            .errors()
-            .any(|error| !error.message.contains("not supported yet"));
+        let wrong = found.errors().any(|error| !error.message.contains("not supported yet"));
         assert!(wrong, "{auth}\n{found}");
     }
     let tls = "tls: {cert_file: a, key_file: b, client_ca_file: c}";
     let found = parse(&with_server(&format!("endpoint: \"1.2.3.4:5\", {tls}"))).expect_err(tls);
     assert_eq!(found.len(), 1, "{found}");
-    assert!(
-        found
-            .to_string()
-            .contains("client certificates are not supported yet"),
-        "{found}"
-    );
+    assert!(found.to_string().contains("client certificates are not supported yet"), "{found}");
 }

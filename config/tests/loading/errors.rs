@@ -15,10 +15,7 @@ fn assert_errors(text: &str, expected: &[Expected]) {
         assert_eq!(error.key, *key, "{error}");
         assert!(error.message.contains(message), "{error}");
         let given = error.hint.as_deref().unwrap_or_default();
-        assert!(
-            given.contains(hint) && (given.is_empty() == hint.is_empty()),
-            "{error}"
-        );
+        assert!(given.contains(hint) && (given.is_empty() == hint.is_empty()), "{error}");
     }
     assert_eq!(errors.len(), expected.len(), "{all}");
 }
@@ -58,67 +55,19 @@ services:
         text,
         &[
             (2, 14, "tracing.log_level", words, "did you mean `warn`?"),
-            (
-                3,
-                23,
-                "tracing.display_thread_ids",
-                "expected `true` or `false`",
-                "",
-            ),
+            (3, 23, "tracing.display_thread_ids", "expected `true` or `false`", ""),
             (4, 1, "runtme", "unknown key", "did you mean `runtime`?"),
-            (
-                6,
-                12,
-                "runtime.n_cores",
-                "from 0 to 4096, got the number `-1`",
-                "",
-            ),
-            (
-                7,
-                18,
-                "runtime.drain_timeout",
-                "got the number `10`",
-                "`10s` or `10ms`",
-            ),
+            (6, 12, "runtime.n_cores", "from 0 to 4096, got the number `-1`", ""),
+            (7, 18, "runtime.drain_timeout", "got the number `10`", "`10s` or `10ms`"),
             (8, 16, "runtime.thread_name", "expected a text", "quotes"),
-            (
-                9,
-                3,
-                "runtime.thread_name",
-                "duplicate key, first given in line 8",
-                "remove",
-            ),
+            (9, 3, "runtime.thread_name", "duplicate key, first given in line 8", "remove"),
             (10, 8, "admin", "\"IP:port\"", "write 127.0.0.1:4000"),
-            (
-                12,
-                18,
-                "limits.message_bytes",
-                "from 1024 to 4194304, got the number",
-                "",
-            ),
+            (12, 18, "limits.message_bytes", "from 1024 to 4194304, got the number", ""),
             (14, 3, "limits.colour", "unknown key", known),
             (16, 3, "services.slim/Node_1", "a-z, 0-9 and -", "slim/0"),
-            (
-                19,
-                11,
-                key("[0].endpoit"),
-                "unknown key",
-                "did you mean `endpoint`?",
-            ),
-            (
-                21,
-                13,
-                key("[0].tls.insecur"),
-                "unknown key",
-                "did you mean `insecure`?",
-            ),
-            (
-                22,
-                21,
-                key("[1].endpoint"),
-                "\"IP:port\"",
-                "write 127.0.0.1:46357",
-            ),
+            (19, 11, key("[0].endpoit"), "unknown key", "did you mean `endpoint`?"),
+            (21, 13, key("[0].tls.insecur"), "unknown key", "did you mean `insecure`?"),
+            (22, 21, key("[1].endpoint"), "\"IP:port\"", "write 127.0.0.1:46357"),
         ],
     );
 }
@@ -143,37 +92,13 @@ fn files_without_services_say_so() {
     for (text, line, column, key, message) in [
         ("", 1, 1, "", "got an empty file"),
         ("# nothing\n", 1, 1, "", "got an empty file"),
-        (
-            "- a\n",
-            1,
-            1,
-            "",
-            "expected a mapping with the key `services`, got a list",
-        ),
-        (
-            "text",
-            1,
-            1,
-            "",
-            "expected a mapping with the key `services`, got the text",
-        ),
+        ("- a\n", 1, 1, "", "expected a mapping with the key `services`, got a list"),
+        ("text", 1, 1, "", "expected a mapping with the key `services`, got the text"),
         ("tracing: {}\n", 1, 1, "services", "required, but not given"),
         ("\nservices:\n", 2, 1, "services", "required, but not given"),
         ("services: {}\n", 1, 11, "services", "at least one service"),
-        (
-            "services: []\n",
-            1,
-            11,
-            "services",
-            "expected a mapping, got a list",
-        ),
-        (
-            "services: { slim/0: {} }\n",
-            1,
-            21,
-            "services.slim/0.dataplane",
-            "required",
-        ),
+        ("services: []\n", 1, 11, "services", "expected a mapping, got a list"),
+        ("services: { slim/0: {} }\n", 1, 21, "services.slim/0.dataplane", "required"),
     ] {
         let found = parse(text).expect_err(text);
         let [error] = found.iter().collect::<Vec<_>>()[..] else {
@@ -211,10 +136,7 @@ fn a_byte_order_mark_is_no_part_of_the_file() {
 fn positions_count_characters_and_survive_windows_line_ends() {
     let text = "services: {}\r\nüä: 1\r\ntracing: { äö: 1, log_level: x }\r\n";
     let found = parse(text).expect_err("errors");
-    let places: Vec<_> = found
-        .iter()
-        .map(|error| (error.line, error.column))
-        .collect();
+    let places: Vec<_> = found.iter().map(|error| (error.line, error.column)).collect();
     assert_eq!(places, [(1, 11), (2, 1), (3, 12), (3, 30)], "{found}");
 }
 
@@ -228,13 +150,7 @@ fn routes_lead_over_a_client_of_the_same_service() {
         &format!("{client}{routes}"),
         &[
             (9, 19, key("[0].name"), "expected \"org/namespace/app\"", ""),
-            (
-                9,
-                29,
-                key("[0].via"),
-                "one of `dataplane.clients`",
-                "http://a:1",
-            ),
+            (9, 29, key("[0].via"), "one of `dataplane.clients`", "http://a:1"),
             (10, 11, key("[1].name"), "required", ""),
         ],
     );
@@ -246,33 +162,15 @@ fn a_node_without_a_server_is_refused() {
         "services:\n  slim/0:\n    dataplane:\n      clients: [{endpoint: \"http://a:1\"}]\n";
     assert_errors(
         clients,
-        &[(
-            4,
-            7,
-            "services.slim/0.dataplane",
-            "clients only is not supported yet",
-            "servers",
-        )],
+        &[(4, 7, "services.slim/0.dataplane", "clients only is not supported yet", "servers")],
     );
     assert_errors(
         "services:\n  slim/0:\n    dataplane:\n      servers: []\n",
-        &[(
-            4,
-            7,
-            "services.slim/0.dataplane",
-            "at least one data plane server, got none",
-            "add",
-        )],
+        &[(4, 7, "services.slim/0.dataplane", "at least one data plane server, got none", "add")],
     );
     assert_errors(
         "services:\n  slim/0:\n    dataplane:\n      server: []\n",
-        &[(
-            4,
-            7,
-            "services.slim/0.dataplane.server",
-            "unknown key",
-            "`servers`",
-        )],
+        &[(4, 7, "services.slim/0.dataplane.server", "unknown key", "`servers`")],
     );
 }
 
@@ -296,20 +194,8 @@ fn listeners_of_all_services_have_addresses_of_their_own() {
     assert_errors(
         &text,
         &[
-            (
-                4,
-                39,
-                "services.slim/a.controller.servers[0].endpoint",
-                taken,
-                "port",
-            ),
-            (
-                6,
-                38,
-                "services.slim/b.dataplane.servers[0].endpoint",
-                taken,
-                "port",
-            ),
+            (4, 39, "services.slim/a.controller.servers[0].endpoint", taken, "port"),
+            (6, 38, "services.slim/b.dataplane.servers[0].endpoint", taken, "port"),
         ],
     );
 }
@@ -349,38 +235,15 @@ tracing:
 "#;
     let sources = Fixed::default().with_variable("NUMBER", "12345678");
     let found = slim_config::parse("c.yaml", &with_top(text), &sources).expect_err("errors");
-    let found: Vec<_> = found
-        .errors()
-        .map(|e| (e.line, e.key.clone(), e.to_string()))
-        .collect();
+    let found: Vec<_> = found.errors().map(|e| (e.line, e.key.clone(), e.to_string())).collect();
     let expected = [
-        (
-            8,
-            "runtime.thread_name",
-            "\"${env:MISSING}\": expected the environment variable",
-        ),
+        (8, "runtime.thread_name", "\"${env:MISSING}\": expected the environment variable"),
         (9, "runtime.n_cores", "a placeholder always gives a text"),
-        (
-            11,
-            "tracing.log_level",
-            "\"${file:/missing}\": expected a readable file",
-        ),
+        (11, "tracing.log_level", "\"${file:/missing}\": expected a readable file"),
         (11, "tracing.log_level", "expected one of"),
-        (
-            13,
-            "tracing.opentelemetry.service_name",
-            "expected `${env:NAME}` or `${file:/path}`",
-        ),
-        (
-            14,
-            "tracing.opentelemetry.service_version",
-            "expected `${env:NAME}`",
-        ),
-        (
-            15,
-            "tracing.opentelemetry.environment",
-            "expected one placeholder",
-        ),
+        (13, "tracing.opentelemetry.service_name", "expected `${env:NAME}` or `${file:/path}`"),
+        (14, "tracing.opentelemetry.service_version", "expected `${env:NAME}`"),
+        (15, "tracing.opentelemetry.environment", "expected one placeholder"),
     ];
     for ((line, key, message), found) in expected.iter().zip(&found) {
         assert_eq!((*line, *key), (found.0, found.1.as_str()), "{}", found.2);

@@ -69,10 +69,7 @@ fn a_server_with_certificate_files_has_tls() {
 #[test]
 fn the_reference_shows_the_defaults() {
     let Loaded { config, warnings } = loaded("reference.yaml");
-    let keys: Vec<_> = warnings
-        .iter()
-        .map(|warning| warning.key.as_str())
-        .collect();
+    let keys: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(
         keys,
         [
@@ -95,10 +92,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(server.keepalive, default.keepalive);
     assert_eq!(server.quic, default.quic);
     assert_eq!(server.auth, Auth::None);
-    assert_eq!(
-        service.dataplane.routes[0].via,
-        service.dataplane.clients[0].endpoint
-    );
+    assert_eq!(service.dataplane.routes[0].via, service.dataplane.clients[0].endpoint);
 }
 
 /// Keys that are read so that files which have them load, but do nothing; the reference leaves
@@ -160,10 +154,7 @@ fn the_reference_shows_every_key_that_has_an_effect() {
             let shown = text.contains(&format!("{key}:"))
                 || text.lines().any(|line| {
                     let is_comment = line.trim_start().starts_with('#');
-                    is_comment
-                        && line
-                            .split_whitespace()
-                            .any(|w| w.trim_matches([',', ';']) == key)
+                    is_comment && line.split_whitespace().any(|w| w.trim_matches([',', ';']) == key)
                 });
             assert!(shown || INEFFECTIVE.contains(&key), "{key} is not shown");
         }

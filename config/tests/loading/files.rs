@@ -19,9 +19,7 @@ fn placeholders_are_read_from_the_process_and_the_disk() {
     );
     let path = folder.path().join("config.yaml");
     fs::write(&path, text).expect("a file");
-    let config = slim_config::load(&path)
-        .unwrap_or_else(|error| panic!("{error}"))
-        .config;
+    let config = slim_config::load(&path).unwrap_or_else(|error| panic!("{error}")).config;
     let TokenSource::SharedSecret(secret) = &config.services[0].controller.token_provider else {
         panic!("{config:?}");
     };
@@ -37,10 +35,7 @@ fn files_that_cannot_be_read_are_named() {
         let error = slim_config::load(&path).expect_err(expected);
         assert!(matches!(error, LoadError::Read { .. }), "{error}");
         let text = error.to_string();
-        assert!(
-            text.contains("config.yaml: ") && text.contains(expected),
-            "{text}"
-        );
+        assert!(text.contains("config.yaml: ") && text.contains(expected), "{text}");
     };
     message("expected a readable file");
     fs::write(&path, b"a: \xff\n").expect("a file");

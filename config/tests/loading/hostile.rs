@@ -146,9 +146,7 @@ fn deep_nesting_is_refused_in_every_notation() {
         "[".repeat(100_000),
         "{a: ".repeat(100_000),
         "- ".repeat(100_000),
-        (0..500)
-            .map(|depth| format!("{}a:\n", " ".repeat(depth)))
-            .collect(),
+        (0..500).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect(),
     ] {
         let found = check(&text).expect_err("too deep");
         assert_eq!(found.len(), 1, "{found}");
@@ -160,15 +158,9 @@ fn aliases_cannot_grow_without_bound() {
     let wide = |inner: &str| format!("[{}]", [inner; 10].join(", "));
     let mut text = format!("a0: &a0 {}\n", wide("x"));
     for level in 1..10 {
-        text += &format!(
-            "a{level}: &a{level} {}\n",
-            wide(&format!("*a{}", level - 1))
-        );
+        text += &format!("a{level}: &a{level} {}\n", wide(&format!("*a{}", level - 1)));
     }
-    assert_refused(
-        &text,
-        "expected anchors and aliases that stand for at most 1048576 bytes",
-    );
+    assert_refused(&text, "expected anchors and aliases that stand for at most 1048576 bytes");
 
     let mut text = format!("a0: &a0 {}x{}\n", "[".repeat(30), "]".repeat(30));
     for level in 1..4 {
@@ -181,10 +173,7 @@ fn aliases_cannot_grow_without_bound() {
 
 #[test]
 fn large_texts_and_endless_findings_are_bounded() {
-    assert_refused(
-        &"# comment\n".repeat(200_000),
-        "expected at most 1048576 bytes, got 2000000",
-    );
+    assert_refused(&"# comment\n".repeat(200_000), "expected at most 1048576 bytes, got 2000000");
     let text: String = (0..20_000).map(|n| format!("endpoint{n}: 1\n")).collect();
     let found = parse(&with_top(&text)).expect_err("unknown keys");
     assert_eq!(found.len(), 200);

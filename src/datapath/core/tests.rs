@@ -29,25 +29,15 @@ const SLOW_CONSUMER: Duration = Duration::from_millis(1_000);
 
 impl Node {
     fn new(cores: usize, marks: Marks) -> Self {
-        let config = CoreConfig {
-            marks,
-            slow_consumer: SLOW_CONSUMER,
-            subscriptions_per_link: 4,
-            seed: 7,
-        };
-        let wakes: Vec<Arc<dyn Wake>> = (0..cores)
-            .map(|_| Arc::new(CountedWake::default()) as Arc<dyn Wake>)
-            .collect();
+        let config =
+            CoreConfig { marks, slow_consumer: SLOW_CONSUMER, subscriptions_per_link: 4, seed: 7 };
+        let wakes: Vec<Arc<dyn Wake>> =
+            (0..cores).map(|_| Arc::new(CountedWake::default()) as Arc<dyn Wake>).collect();
         let (mailboxes, postbox) = Mailboxes::connect(&wakes);
         let slow_log = Arc::new(SlowLog::default());
         let core = |mail| Core::new(config, mail, Arc::default(), Arc::clone(&slow_log));
         let cores = mailboxes.into_iter().map(core).collect();
-        Self {
-            cores,
-            postbox,
-            slow_log,
-            now: Instant::now(),
-        }
+        Self { cores, postbox, slow_log, now: Instant::now() }
     }
 
     fn core(&mut self, link: LinkId) -> &mut Core {
@@ -59,9 +49,7 @@ impl Node {
     }
 
     fn subscribe(&mut self, link: LinkId, name: Name) {
-        self.core(link)
-            .subscribe(link, Encoding::D6, name, None)
-            .expect("within the limit");
+        self.core(link).subscribe(link, Encoding::D6, name, None).expect("within the limit");
         self.core(link).submit(link);
         self.settle();
     }
@@ -85,14 +73,7 @@ impl Node {
             destination: to,
         };
         let now = self.now;
-        self.core(from).forward(
-            from,
-            &Envelope {
-                header,
-                body: Bytes::from(vec![0; len]),
-            },
-            now,
-        )
+        self.core(from).forward(from, &Envelope { header, body: Bytes::from(vec![0; len]) }, now)
     }
 
     /// Lets all mail arrive.
@@ -132,10 +113,7 @@ impl Node {
 
 fn name(prefix: u64, id: u128) -> Name {
     let id = if id == 0 { Id::ANY } else { Id::new(id) };
-    Name {
-        prefix: Prefix([0, 0, prefix]),
-        id,
-    }
+    Name { prefix: Prefix([0, 0, prefix]), id }
 }
 
 const ROOMY: Marks = Marks::new(1 << 20, 1 << 16);
@@ -160,9 +138,7 @@ fn a_message_reaches_links_on_every_core_and_not_its_sender() {
 fn a_subscription_counts_as_made_only_when_every_core_has_it() {
     let mut node = Node::new(2, ROOMY);
     let link = node.open(0);
-    node.core(link)
-        .subscribe(link, Encoding::D6, name(1, 5), None)
-        .expect("within the limit");
+    node.core(link).subscribe(link, Encoding::D6, name(1, 5), None).expect("within the limit");
     let mut cx = Context::from_waker(Waker::noop());
     assert!(node.core(link).poll_submitted(link, &mut cx).is_pending());
     node.cores[0].flush();
@@ -184,9 +160,7 @@ fn a_link_may_have_so_many_subscriptions_and_repeats_do_not_count() {
     for _ in 0..3 {
         (1..=4).for_each(|prefix| node.subscribe(link, name(prefix, 0)));
     }
-    let error = node.cores[0]
-        .subscribe(link, Encoding::D6, name(5, 0), None)
-        .expect_err("limit");
+    let error = node.cores[0].subscribe(link, Encoding::D6, name(5, 0), None).expect_err("limit");
     assert_eq!(error, SubscribeError::Limit { limit: 4 });
     assert!(node.cores[0].unsubscribe(link, Encoding::D6, name(1, 0)));
     node.subscribe(link, name(5, 0));
@@ -197,9 +171,7 @@ fn a_receiver_that_stays_behind_for_too_long_is_cut_off_by_name_and_others_lose_
     let mut node = Node::new(2, Marks::new(10_000, 1_000));
     let (sender, stuck, healthy) = (node.open(0), node.open(1), node.open(1));
     let texts = Some(["agntcy", "ns", "stuck"]);
-    node.core(stuck)
-        .subscribe(stuck, Encoding::D6, name(1, 1), texts)
-        .expect("limit");
+    node.core(stuck).subscribe(stuck, Encoding::D6, name(1, 1), texts).expect("limit");
     node.subscribe(stuck, name(1, 0));
     node.subscribe(healthy, name(1, 0));
     let mut received = 0;
@@ -211,14 +183,14 @@ fn a_receiver_that_stays_behind_for_too_long_is_cut_off_by_name_and_others_lose_
         }
     }
     assert_eq!(received, 6);
-    let deadline = node.cores[1]
-        .deadline()
-        .expect("the stuck link's clock runs");
-    assert_eq!(deadline, node.now + SLOW_CONSUMER);
-    node.now = deadline - Duration::from_millis(1);
+    let deadline = node.cores[1].deadline().expect("the stuck link's clock runs");
+    assert_eq!(deadline, node.now + SLOW_CONSUMER / 4);
+    node.now = deadline;
+    node.settle();
+    assert_eq!(node.slow_log.entries()[0].state, SlowState::Behind);
+    node.now += SLOW_CONSUMER / 2;
     node.settle();
     assert_ne!(node.depart(stuck), Some(Departure::Evicted));
-    node.settle();
     // One chunk left, and the queue is below the soft mark again.
     assert_eq!(node.slow_log.entries()[0].state, SlowState::Recovered);
     for _ in 0..9 {
@@ -235,6 +207,21 @@ fn a_receiver_that_stays_behind_for_too_long_is_cut_off_by_name_and_others_lose_
     node.core(stuck).close_link(stuck);
     node.assert_sums();
     assert_eq!(node.sum(|c| c.evicted.value()), 1);
+}
+
+#[test]
+fn a_receiver_that_crosses_the_soft_mark_and_keeps_up_is_not_worth_a_line() {
+    let mut node = Node::new(1, Marks::new(10_000, 1_000));
+    let (sender, receiver) = (node.open(0), node.open(0));
+    node.subscribe(receiver, name(1, 1));
+    for _ in 0..100 {
+        (0..6).for_each(|_| _ = node.publish(sender, Class::Reliable, name(1, 1), 1, 1_000));
+        node.now += SLOW_CONSUMER / 8;
+        node.settle();
+        while let Some(Departure::Chunk(_)) = node.depart(receiver) {}
+    }
+    assert_eq!(node.slow_log.entries(), []);
+    assert_eq!(node.sum(|c| c.written.value()), 600);
 }
 
 #[test]
@@ -260,14 +247,8 @@ fn a_message_for_a_link_that_has_just_gone_is_counted_and_never_reaches_its_succ
     let successor = node.open(1);
     node.settle();
     assert_eq!(node.depart(successor), None);
-    assert_eq!(
-        node.sum(|c| c.dropped[DropReason::LinkClosed as usize].value()),
-        1
-    );
-    assert!(matches!(
-        node.publish(sender, Class::Reliable, name(1, 1), 1, 10),
-        Forwarded::Nowhere
-    ));
+    assert_eq!(node.sum(|c| c.dropped[DropReason::LinkClosed as usize].value()), 1);
+    assert!(matches!(node.publish(sender, Class::Reliable, name(1, 1), 1, 10), Forwarded::Nowhere));
     node.assert_sums();
 }
 
@@ -297,11 +278,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let names = || (0..3u64, 0..3u128).prop_map(|(prefix, id)| name(prefix, id));
-    let class = prop_oneof![
-        Just(Class::Control),
-        Just(Class::Reliable),
-        Just(Class::BestEffort)
-    ];
+    let class = prop_oneof![Just(Class::Control), Just(Class::Reliable), Just(Class::BestEffort)];
     prop_oneof![
         2 => (0..3usize).prop_map(Step::Open),
         1 => (0..8usize).prop_map(Step::Close),

@@ -7,19 +7,13 @@ use super::*;
 use crate::datapath::port::{Admission, CoreId, LinkId, Marks};
 
 fn egress() -> Egress {
-    let id = LinkId {
-        core: CoreId(0),
-        key: DefaultKey::default(),
-    };
+    let id = LinkId { core: CoreId(0), key: DefaultKey::default() };
     Egress::new(Arc::new(Port::new(id, "test")), Framing::Grpc)
 }
 
 fn admit_and_push(egress: &mut Egress, body: &Bytes) {
     let marks = Marks::new(1 << 30, 0);
-    assert_eq!(
-        egress.port().admit(Class::Reliable, body.len(), &marks),
-        Admission::Admitted
-    );
+    assert_eq!(egress.port().admit(Class::Reliable, body.len(), &marks), Admission::Admitted);
     egress.push(body);
 }
 
@@ -27,11 +21,7 @@ fn admit_and_push(egress: &mut Egress, body: &Bytes) {
 fn small_messages_leave_packed_and_large_ones_as_they_came() {
     let mut egress = egress();
     let large = Bytes::from(vec![9; PACKING_THRESHOLD_BYTES + 1]);
-    for body in [
-        Bytes::from_static(b"one"),
-        Bytes::from_static(b"two"),
-        large.clone(),
-    ] {
+    for body in [Bytes::from_static(b"one"), Bytes::from_static(b"two"), large.clone()] {
         admit_and_push(&mut egress, &body);
     }
     let packed = egress.pop().expect("a packed chunk");

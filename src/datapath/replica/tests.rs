@@ -13,27 +13,18 @@ const CORES: usize = 3;
 
 fn link(core: usize) -> LinkId {
     let core = CoreId(u16::try_from(core).expect("small"));
-    LinkId {
-        core,
-        key: SlotMap::new().insert(()),
-    }
+    LinkId { core, key: SlotMap::new().insert(()) }
 }
 
 fn submission(core: usize, number: u64) -> Submission {
-    let name = Name {
-        prefix: Prefix([0, 0, number % 4]),
-        id: Id::ANY,
-    };
+    let name = Name { prefix: Prefix([0, 0, number % 4]), id: Id::ANY };
     let port = Arc::new(Port::new(link(core), "test"));
     let change = if number % 3 == 2 {
         Change::Unsubscribe(port.id(), Space::Native, name)
     } else {
         Change::Subscribe(port, Space::Native, name)
     };
-    Submission {
-        link: link(core),
-        changes: vec![change],
-    }
+    Submission { link: link(core), changes: vec![change] }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -11,23 +11,14 @@ const LINKS: usize = 5;
 
 fn ports() -> Vec<Arc<Port>> {
     let mut slots = SlotMap::new();
-    let key = |_| LinkId {
-        core: CoreId(0),
-        key: slots.insert(()),
-    };
-    (0..LINKS)
-        .map(key)
-        .map(|id| Arc::new(Port::new(id, "test")))
-        .collect()
+    let key = |_| LinkId { core: CoreId(0), key: slots.insert(()) };
+    (0..LINKS).map(key).map(|id| Arc::new(Port::new(id, "test"))).collect()
 }
 
 fn name(prefix: u64, id: u8) -> Name {
     // Id 0 of the model is "any".
     let id = if id == 0 { Id::ANY } else { Id::new(id.into()) };
-    Name {
-        prefix: Prefix([1, 2, prefix]),
-        id,
-    }
+    Name { prefix: Prefix([1, 2, prefix]), id }
 }
 
 fn publish(destination: Name, fanout: u32) -> Header {
@@ -45,18 +36,14 @@ fn publish(destination: Name, fanout: u32) -> Header {
 
 fn targets(table: &mut Table, destination: Name, fanout: u32, from: &Port) -> Vec<LinkId> {
     let mut targets = Vec::new();
-    table.for_each_target(&publish(destination, fanout), from.id(), |port| {
-        targets.push(port.id())
-    });
+    table.for_each_target(&publish(destination, fanout), from.id(), |port| targets.push(port.id()));
     targets
 }
 
 #[test]
 fn anycast_goes_to_owners_before_links_that_only_listen_on_the_name() {
     let (mut table, ports) = (Table::new(0), ports());
-    let [owner, initiator_a, initiator_b, sender, ..] = &ports[..] else {
-        unreachable!()
-    };
+    let [owner, initiator_a, initiator_b, sender, ..] = &ports[..] else { unreachable!() };
     table.subscribe(Space::Native, name(7, 0), initiator_a);
     table.subscribe(Space::Native, name(7, 3), owner);
     table.subscribe(Space::Native, name(7, 0), initiator_b);
@@ -70,9 +57,7 @@ fn anycast_goes_to_owners_before_links_that_only_listen_on_the_name() {
 #[test]
 fn anycast_takes_turns_among_idle_owners_and_avoids_loaded_ones() {
     let (mut table, ports) = (Table::new(0), ports());
-    let [a, b, c, sender, ..] = &ports[..] else {
-        unreachable!()
-    };
+    let [a, b, c, sender, ..] = &ports[..] else { unreachable!() };
     for (id, port) in [a, b, c].into_iter().enumerate() {
         table.subscribe(Space::Native, name(7, id as u8 + 1), port);
     }
@@ -92,9 +77,7 @@ fn anycast_takes_turns_among_idle_owners_and_avoids_loaded_ones() {
 #[test]
 fn a_client_that_came_back_under_its_old_id_gets_what_its_dead_link_would_have_got() {
     let (mut table, ports) = (Table::new(0), ports());
-    let [dead, new, sender, ..] = &ports[..] else {
-        unreachable!()
-    };
+    let [dead, new, sender, ..] = &ports[..] else { unreachable!() };
     table.subscribe(Space::Native, name(7, 3), dead);
     table.subscribe(Space::Native, name(7, 3), new);
     assert_eq!(targets(&mut table, name(7, 3), 1, sender), [new.id()]);
@@ -116,11 +99,7 @@ struct Model(Vec<(usize, Name)>);
 
 impl Model {
     fn links(&self, wanted: impl Fn(&Name) -> bool) -> BTreeSet<usize> {
-        self.0
-            .iter()
-            .filter(|(_, name)| wanted(name))
-            .map(|(link, _)| *link)
-            .collect()
+        self.0.iter().filter(|(_, name)| wanted(name)).map(|(link, _)| *link).collect()
     }
 
     /// The links of which an anycast may choose one, or of which a fan-out reaches all.
@@ -135,11 +114,7 @@ impl Model {
             (true, 1) => {
                 let owners = self.links(|name| name.prefix == to.prefix && !name.id.is_any());
                 let owners = without_sender(owners);
-                if owners.is_empty() {
-                    without_sender(under_prefix)
-                } else {
-                    owners
-                }
+                if owners.is_empty() { without_sender(under_prefix) } else { owners }
             }
             (true, _) => without_sender(under_prefix),
             (false, 1) if exact.is_empty() && under_prefix.len() == 1 => {

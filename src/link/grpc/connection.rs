@@ -3,10 +3,13 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::Connection;
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, Http2Settings, Streams, stream};
 use crate::link::incident::Incident;
@@ -78,6 +81,19 @@ fn builder(settings: &Http2Settings) -> h2::server::Builder {
     builder
 }
 
+/// What has to be done for a connection beside its streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chore {
+    /// The peer did not answer a ping.
+    GiveUp,
+    /// Time for the first stream is up.
+    ExpectStream,
+    /// The connection is old.
+    Retire,
+    /// The node stops.
+    SayGoodbye,
+}
+
 /// Accepts streams, keeps the connection alive, and says goodbye.
 async fn drive<Io>(
     mut connection: Connection<Io, Bytes>,
@@ -91,40 +107,67 @@ where
 {
     let streams = Streams::default();
     let ping_pong = connection.ping_pong().expect("taken once per connection");
-    let mut keepalive = pin!(keepalive(ping_pong, settings));
-    let mut first_stream = pin!(sleep_until(deadline));
-    let mut age = pin!(tokio::time::sleep(settings.max_connection_age));
-    let (mut had_stream, mut leaving) = (false, false);
+    let mut chores = chores(ping_pong, deadline, settings, gateway.finish.clone());
+    let mut had_stream = false;
     loop {
-        tokio::select! {
+        let chore = tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     had_stream = true;
                     let open = streams.open();
-                    let gateway = Rc::clone(gateway);
-                    let tracker = gateway.tasks.clone();
-                    tracker.spawn_local(async move {
-                        stream::serve_stream(request, respond, peer, gateway).await;
+                    let serve = stream::serve_stream(request, respond, peer, Rc::clone(gateway));
+                    gateway.tasks.spawn_local(async move {
+                        serve.await;
                         drop(open);
                     });
+                    continue;
                 }
-                Some(Err(error)) => return ended_with(&error, streams.count()),
+                Some(Err(error)) => return ended_with(&error, had_stream),
                 None => return Ended::Closed,
             },
-            () = &mut keepalive => {
+            Some(chore) = chores.next() => chore,
+        };
+        match chore {
+            Chore::GiveUp => {
                 return Ended::Incident(Incident::KeepaliveTimeout, "half-open".into());
             }
-            () = &mut first_stream, if !had_stream => {
+            Chore::ExpectStream if had_stream => {}
+            Chore::ExpectStream => {
                 return Ended::Incident(Incident::HandshakeTimeout, "no stream".into());
             }
-            () = &mut age, if !leaving => {
-                leaving = true;
-                connection.graceful_shutdown();
-            }
-            () = gateway.finish.cancelled() => return say_goodbye(connection, &streams).await,
+            Chore::Retire => connection.graceful_shutdown(),
+            Chore::SayGoodbye => return say_goodbye(connection, &streams).await,
         }
     }
+}
+
+/// The chores of a connection, each when it is due. A set that polls only those that are, since
+/// the connection is polled for every batch of bytes.
+fn chores(
+    ping_pong: PingPong,
+    deadline: Instant,
+    settings: Http2Settings,
+    finish: CancellationToken,
+) -> FuturesUnordered<LocalBoxFuture<'static, Chore>> {
+    let chores = FuturesUnordered::<LocalBoxFuture<'static, Chore>>::new();
+    chores.push(Box::pin(async move {
+        keepalive(ping_pong, settings).await;
+        Chore::GiveUp
+    }));
+    chores.push(Box::pin(async move {
+        sleep_until(deadline).await;
+        Chore::ExpectStream
+    }));
+    chores.push(Box::pin(async move {
+        tokio::time::sleep(settings.max_connection_age).await;
+        Chore::Retire
+    }));
+    chores.push(Box::pin(async move {
+        finish.cancelled_owned().await;
+        Chore::SayGoodbye
+    }));
+    chores
 }
 
 /// Lets the streams of a stopping node end, then closes the connection.
@@ -163,18 +206,14 @@ async fn keepalive(mut ping_pong: PingPong, settings: Http2Settings) {
     }
 }
 
-fn ended_with(error: &h2::Error, open_streams: usize) -> Ended {
-    let incident = incident_of(error);
-    if incident == Incident::ConnectionLost && open_streams == 0 {
-        return Ended::Closed;
+/// A connection lost with a stream open is reported by that stream.
+fn ended_with(error: &h2::Error, had_stream: bool) -> Ended {
+    match incident_of(error) {
+        Incident::ConnectionLost if had_stream => Ended::Closed,
+        incident => Ended::Incident(incident, error.to_string()),
     }
-    Ended::Incident(incident, error.to_string())
 }
 
 fn incident_of(error: &h2::Error) -> Incident {
-    if error.is_io() || error.is_remote() {
-        Incident::ConnectionLost
-    } else {
-        Incident::NotHttp2
-    }
+    if error.is_io() || error.is_remote() { Incident::ConnectionLost } else { Incident::NotHttp2 }
 }

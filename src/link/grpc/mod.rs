@@ -5,6 +5,7 @@
 //! cut off alone; here its stream is reset, and the other streams of its connection go on.
 
 mod connection;
+mod flow;
 mod reader;
 mod stream;
 mod writer;
@@ -63,8 +64,8 @@ pub struct Gateway {
     pub places: Places,
     /// What went wrong on this core.
     pub incidents: Arc<Incidents>,
-    /// Cancelled when the node stops: sources are read no further.
-    pub stop_reading: CancellationToken,
+    /// Set when the node stops: sources are read no further.
+    pub stop_reading: Cell<bool>,
     /// Cancelled after that: streams end once their queues are empty.
     pub finish: CancellationToken,
     /// The tasks of all connections and streams.
@@ -80,7 +81,7 @@ impl Gateway {
             limits,
             places,
             incidents,
-            stop_reading: CancellationToken::new(),
+            stop_reading: Cell::new(false),
             finish: CancellationToken::new(),
             tasks: TaskTracker::new(),
             incident_log: IncidentLog::default(),
@@ -94,8 +95,7 @@ impl Gateway {
         peer: &dyn std::fmt::Display,
         detail: &dyn std::fmt::Display,
     ) {
-        self.incident_log
-            .report(&self.incidents, incident, peer, detail);
+        self.incident_log.report(&self.incidents, incident, peer, detail);
     }
 }
 
@@ -110,10 +110,7 @@ impl Places {
     /// Places for `limit` connections and as many links.
     pub fn new(limit: usize) -> Self {
         let places = || Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self {
-            connections: places(),
-            links: places(),
-        }
+        Self { connections: places(), links: places() }
     }
 
     /// A connection's place until it is dropped; `None` when all are taken.

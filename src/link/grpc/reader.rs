@@ -1,6 +1,7 @@
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,11 +10,13 @@ use slim_compat_grpc::{
     D6, Detected, Dialect, FramingError, Inbound, MessageReader, detect, is_refusal_only,
 };
 use slim_wire::{DecodeError, Envelope, Kind};
+use tokio::time::timeout_at;
 use tonic::Status;
 
 use super::Gateway;
+use super::flow::Flow;
 use super::stream::Ended;
-use crate::datapath::{Forwarded, LinkId, Port, RefuseReason};
+use crate::datapath::{LinkId, Port, RefuseReason};
 use crate::link::incident::Incident;
 
 /// Reads one stream: cuts out its messages and hands them to the datapath, in order.
@@ -25,6 +28,8 @@ pub(super) struct Reader {
     /// Since when a message is incomplete.
     begun: Option<Instant>,
     dialect: Option<Detected>,
+    /// Whether subscriptions have changed since all cores last knew.
+    changed: bool,
     flow: Flow,
 }
 
@@ -38,6 +43,7 @@ impl Reader {
             messages,
             begun: None,
             dialect: None,
+            changed: false,
             flow: Flow::default(),
         }
     }
@@ -45,13 +51,15 @@ impl Reader {
     /// Reads until the stream ends, or the node stops.
     pub(super) async fn run(&mut self, body: &mut RecvStream) -> Ended {
         loop {
-            let chunk = tokio::select! {
-                biased;
-                () = self.gateway.stop_reading.cancelled() => return pending().await,
-                chunk = body.data() => chunk,
-                () = stalled(self.begun, self.gateway.limits.partial_message) => {
-                    let status = Status::deadline_exceeded("message not completed in time");
-                    return Ended::Refused(Incident::MessageStalled, status);
+            let chunk = match self.begun {
+                None => self.next_chunk(body).await,
+                Some(begun) => {
+                    let deadline = begun + self.gateway.limits.partial_message;
+                    let Ok(chunk) = timeout_at(deadline.into(), self.next_chunk(body)).await else {
+                        let status = Status::deadline_exceeded("message not completed in time");
+                        return Ended::Refused(Incident::MessageStalled, status);
+                    };
+                    chunk
                 }
             };
             let chunk = match chunk {
@@ -71,6 +79,15 @@ impl Reader {
                 return Ended::Broken(error);
             }
         }
+    }
+
+    /// The next chunk of the body; never, once the node stops.
+    async fn next_chunk(&self, body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+        poll_fn(|cx| match self.gateway.stop_reading.get() {
+            true => Poll::Pending,
+            false => body.poll_data(cx),
+        })
+        .await
     }
 
     fn end_of_stream(&self) -> Ended {
@@ -105,22 +122,22 @@ impl Reader {
     }
 
     async fn read_message(&mut self, message: Bytes, now: Instant) -> Result<(), Ended> {
-        match self.dialect {
-            Some(Detected::D6) => self.route::<D6>(message, now).await,
-            Some(other) => Err(Ended::Refused(
-                Incident::StreamRefused,
-                Status::unimplemented(format!(
-                    "clients of releases {} are not served yet; use release 0.6",
-                    other.releases()
-                )),
-            )),
+        let dialect = match self.dialect {
+            Some(dialect) => dialect,
             None => match detect(&message) {
-                Ok(dialect) => {
-                    self.dialect = Some(dialect);
-                    Box::pin(self.read_message(message, now)).await
-                }
-                Err(error) => self.refuse_message(&error),
+                Ok(dialect) => *self.dialect.insert(dialect),
+                Err(error) => return self.refuse_message(&error),
             },
+        };
+        match dialect {
+            Detected::D6 => self.route::<D6>(message, now).await,
+            Detected::D7 | Detected::D7L | Detected::D20 => {
+                let releases = dialect.releases();
+                let status = Status::unimplemented(format!(
+                    "clients of releases {releases} are not served yet; use release 0.6"
+                ));
+                Err(Ended::Refused(Incident::StreamRefused, status))
+            }
         }
     }
 
@@ -129,23 +146,20 @@ impl Reader {
             Ok(inbound) => inbound,
             Err(error) => return self.refuse_message(&error),
         };
-        let Inbound {
-            header,
-            texts,
-            steers,
-        } = inbound;
+        let Inbound { header, texts, steers } = inbound;
         match header.kind {
             Kind::Subscribe => {
+                self.changed = true;
                 let mut core = self.gateway.core.borrow_mut();
                 let made = core.subscribe(self.link, D::ENCODING, header.destination, texts);
                 if let Err(error) = made {
                     core.counters().refuse(RefuseReason::SubscriptionLimit);
                     drop(core);
-                    self.gateway
-                        .report(Incident::MessageRefused, &self.peer, &error);
+                    self.gateway.report(Incident::MessageRefused, &self.peer, &error);
                 }
             }
             Kind::Unsubscribe => {
+                self.changed = true;
                 self.gateway.core.borrow_mut().unsubscribe(
                     self.link,
                     D::ENCODING,
@@ -155,11 +169,7 @@ impl Reader {
             Kind::Publish => {
                 // What the client subscribed to just now may be where the answer goes.
                 self.submitted().await;
-                let body = if steers {
-                    self.cleared::<D>(&message)?
-                } else {
-                    message
-                };
+                let body = if steers { self.cleared::<D>(&message)? } else { message };
                 self.forward(&Envelope { header, body }, now).await;
             }
         }
@@ -174,13 +184,8 @@ impl Reader {
     }
 
     async fn forward(&mut self, envelope: &Envelope, now: Instant) {
-        let forwarded = {
-            let mut core = self.gateway.core.borrow_mut();
-            let soft = core.marks().soft;
-            let forwarded = core.forward(self.link, envelope, now);
-            self.flow.wait_for(forwarded, soft)
-        };
-        if let Some(port) = forwarded {
+        let forwarded = self.gateway.core.borrow_mut().forward(self.link, envelope, now);
+        if let Some(port) = self.flow.wait_for(forwarded) {
             self.pause(&port).await;
         }
     }
@@ -196,7 +201,7 @@ impl Reader {
         let until = Instant::now() + self.gateway.limits.pause;
         while port.queued() > soft {
             if Instant::now() >= until {
-                self.flow.give_up(port.id());
+                self.flow.give_up();
                 return;
             }
             tokio::time::sleep(PAUSE_STEP).await;
@@ -204,7 +209,10 @@ impl Reader {
     }
 
     /// Waits until the node knows what the client subscribed to.
-    async fn submitted(&self) {
+    async fn submitted(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
         poll_fn(|cx| {
             let mut core = self.gateway.core.borrow_mut();
             let poll = core.poll_submitted(self.link, cx);
@@ -216,25 +224,23 @@ impl Reader {
 
     /// After a chunk: this dialect has no acknowledgements, so the stream is not read on before
     /// its subscriptions are made. Also lets other streams have their turn.
-    async fn settle(&self) {
+    async fn settle(&mut self) {
         self.submitted().await;
+        self.gateway.core.borrow_mut().flush();
         tokio::task::coop::consume_budget().await;
     }
 
     fn refuse_framing(&self, error: &FramingError) -> Ended {
         let (reason, status) = match error {
-            FramingError::TooLarge { .. } => (
-                RefuseReason::TooLarge,
-                Status::resource_exhausted(error.to_string()),
-            ),
-            FramingError::Compressed { .. } => (
-                RefuseReason::Undecodable,
-                Status::unimplemented(error.to_string()),
-            ),
-            FramingError::Cut { .. } => (
-                RefuseReason::Undecodable,
-                Status::invalid_argument(error.to_string()),
-            ),
+            FramingError::TooLarge { .. } => {
+                (RefuseReason::TooLarge, Status::resource_exhausted(error.to_string()))
+            }
+            FramingError::Compressed { .. } => {
+                (RefuseReason::Undecodable, Status::unimplemented(error.to_string()))
+            }
+            FramingError::Cut { .. } => {
+                (RefuseReason::Undecodable, Status::invalid_argument(error.to_string()))
+            }
         };
         self.gateway.core.borrow().counters().refuse(reason);
         Ended::Refused(Incident::MessageRefused, status)
@@ -244,8 +250,7 @@ impl Reader {
         let core = self.gateway.core.borrow();
         if is_refusal_only(error) {
             core.counters().refuse(RefuseReason::Invalid);
-            self.gateway
-                .report(Incident::MessageRefused, &self.peer, error);
+            self.gateway.report(Incident::MessageRefused, &self.peer, error);
             return Ok(());
         }
         core.counters().refuse(RefuseReason::Undecodable);
@@ -255,56 +260,3 @@ impl Reader {
 }
 
 const PAUSE_STEP: Duration = Duration::from_millis(1);
-
-async fn stalled(begun: Option<Instant>, limit: Duration) {
-    match begun {
-        Some(begun) => tokio::time::sleep_until((begun + limit).into()).await,
-        None => pending().await,
-    }
-}
-
-/// Whether a source may be paused for its target: only while all it sends goes to that one, so
-/// that no other target waits for it.
-#[derive(Debug, Default)]
-struct Flow {
-    target: Option<LinkId>,
-    /// Messages in a row to that target and no other.
-    run: u32,
-    /// A target that did not catch up in time: it is not waited for again until it has.
-    given_up: Option<LinkId>,
-}
-
-/// So many messages in a row show that a source sends to one target.
-const RUN: u32 = 16;
-
-impl Flow {
-    /// The port to wait for, if any.
-    fn wait_for(&mut self, forwarded: Forwarded, soft: usize) -> Option<std::sync::Arc<Port>> {
-        let port = match forwarded {
-            Forwarded::Nowhere => return None,
-            Forwarded::Many => {
-                *self = Self::default();
-                return None;
-            }
-            Forwarded::One(port) => port,
-        };
-        if self.target == Some(port.id()) {
-            self.run = self.run.saturating_add(1);
-        } else {
-            *self = Self {
-                target: Some(port.id()),
-                run: 1,
-                given_up: None,
-            };
-        }
-        if port.queued() <= soft {
-            self.given_up = None;
-            return None;
-        }
-        (self.run >= RUN && self.given_up.is_none()).then_some(port)
-    }
-
-    fn give_up(&mut self, target: LinkId) {
-        self.given_up = Some(target);
-    }
-}

@@ -40,22 +40,13 @@ pub(super) async fn serve_stream(
     }
     let Some(permit) = gateway.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
-        return refuse(
-            &gateway,
-            respond,
-            peer,
-            Incident::LinkLimit,
-            Refusal::Status(status),
-        );
+        return refuse(&gateway, respond, peer, Incident::LinkLimit, Refusal::Status(status));
     };
     // Clients wait for the response headers before they send anything.
     let Ok(mut send) = respond.send_response(service::channel_response(()), false) else {
         return;
     };
-    let link = gateway
-        .core
-        .borrow_mut()
-        .open_link(&peer.to_string(), Framing::Grpc);
+    let link = gateway.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
     let mut reader = Reader::new(Rc::clone(&gateway), link, peer);
     let mut body = request.into_body();
     let ended = tokio::select! {
@@ -98,7 +89,7 @@ fn end(gateway: &Gateway, mut send: SendStream<Bytes>, peer: SocketAddr, ended: 
         }
         // The slow consumer is logged by name where it is cut off.
         Ended::TooSlow => send.send_reset(Reason::ENHANCE_YOUR_CALM),
-        // Clients cancel their stream when they close it, so only a lost connection is news.
+        // Clients that end properly cancel their stream, so only a lost connection is news.
         Ended::Broken(error) => {
             if error.is_io() {
                 gateway.report(Incident::ConnectionLost, &peer, &error);

@@ -1,5 +1,5 @@
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -44,17 +44,14 @@ async fn room_for(
         if send.capacity() > 0 {
             return Poll::Ready(Ok(send.capacity()));
         }
-        match send.poll_capacity(cx) {
-            Poll::Pending => Poll::Pending,
-            // A change that leaves nothing is not the end of waiting.
-            Poll::Ready(Some(Ok(0))) => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Ended::Broken(error))),
-            // The client has closed its side; the reader sees how.
-            Poll::Ready(None) => Poll::Pending,
+        loop {
+            return match ready!(send.poll_capacity(cx)) {
+                // A change that leaves nothing is not the end of waiting.
+                Some(Ok(0)) => continue,
+                Some(Ok(room)) => Poll::Ready(Ok(room)),
+                Some(Err(error)) => Poll::Ready(Err(Ended::Broken(error))),
+                None => Poll::Ready(Err(Ended::ByClient)),
+            };
         }
     })
     .await
