@@ -77,7 +77,9 @@ fn run(args: &Run) -> Exit {
 fn check(file: &Path) -> Exit {
     match lifecycle::check(file) {
         Ok(warnings) => {
-            print!("{warnings}");
+            for warning in &warnings {
+                println!("{warning}");
+            }
             println!("{}: valid", file.display());
             Exit::Clean
         }

@@ -385,11 +385,10 @@ impl Link {
     }
 }
 
-/// A peer's text as it may appear in a log line or metric: of bounded length, on one line.
+/// A name as logs and metrics show it: of bounded length.
 fn label(text: &str) -> Box<str> {
     const LABEL_CHARS: usize = 160;
-    let one_line = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
-    text.chars().take(LABEL_CHARS).map(one_line).collect::<String>().into()
+    text.chars().take(LABEL_CHARS).collect::<String>().into()
 }
 
 #[cfg(test)]

@@ -34,9 +34,13 @@ pub(super) struct Targets {
     overrun: Vec<LinkId>,
 }
 
-/// A target with more than this many bytes waiting does not keep up, and its messages may wait
-/// for long.
-const KEEPS_UP_BYTES: usize = 64 * 1024;
+/// A target with more than this part of its soft mark waiting does not keep up, and its messages
+/// may wait for long.
+const KEEPS_UP_PART: usize = 32;
+
+/// A message up to this length may be a slice of a receive buffer that holds much else; a longer
+/// one had to be put together from several, and has memory of its own.
+const SHARED_BUFFER_BYTES: usize = 64 * 1024;
 
 impl Core {
     /// Delivers a publish that came in on `from`: one copy to each target's queue, whatever
@@ -46,10 +50,11 @@ impl Core {
         let Self { replica, config, counters, targets, .. } = self;
         let (core, len) = (from.core, envelope.body.len());
         let (mut copies, mut waits) = (0, false);
+        let keeps_up = config.marks.soft / KEEPS_UP_PART;
         replica.table().for_each_target(&envelope.header, from, |port| {
             copies += 1;
+            waits |= port.queued() > keeps_up;
             let admission = port.admit(envelope.header.class, len, &config.marks);
-            waits |= port.queued() > KEEPS_UP_BYTES;
             forwarded = match forwarded {
                 Forwarded::Nowhere => {
                     let behind = (port.queued() > config.marks.soft).then(|| Arc::clone(port));
@@ -73,7 +78,7 @@ impl Core {
         counters.bytes_received.add(len as u64);
         counters.deliveries.add(copies);
         if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
-        let own = (waits && len > PACKING_THRESHOLD_BYTES).then(|| own_memory(envelope));
+        let own = (waits && shares_memory(len)).then(|| own_memory(envelope));
         let envelope = own.as_ref().unwrap_or(envelope);
         let mut targets = std::mem::take(&mut self.targets);
         targets.local.drain(..).for_each(|target| self.push(target, &envelope.body, now));
@@ -100,6 +105,12 @@ impl Core {
             self.mail.send(target.core, Mail::Evict(target));
         }
     }
+}
+
+/// Whether a message of `len` bytes may hold on to more memory than its own. A shorter one is
+/// copied when it is queued.
+fn shares_memory(len: usize) -> bool {
+    len > PACKING_THRESHOLD_BYTES && len <= SHARED_BUFFER_BYTES
 }
 
 /// The message in memory of its own, for all its targets. As it came it may be a small part of a

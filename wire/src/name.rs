@@ -97,7 +97,7 @@ impl fmt::Display for Name {
 ///
 /// Parses `org/namespace/app` and `org/namespace/app/id` with a decimal id, the form in which
 /// applications print their own. Displays as the documents do: hashes, then the texts in
-/// parentheses.
+/// parentheses, with control characters escaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TextName {
     components: [Box<str>; 3],
@@ -169,8 +169,27 @@ fn parse_id(text: &str) -> Result<Id, NameError> {
 
 impl fmt::Display for TextName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [org, namespace, app] = self.components();
+        let [org, namespace, app] = self.components().map(OneLine);
         write!(f, "{} ({org}/{namespace}/{app}/{})", self.to_name(), self.id)
+    }
+}
+
+/// A text from a peer with its control characters escaped, so that it can neither start a line
+/// in a log nor command a terminal.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(char::is_control) {
+            match part.chars().next_back() {
+                Some(last) if last.is_control() => {
+                    let plain = &part[..part.len() - last.len_utf8()];
+                    write!(f, "{plain}{}", last.escape_default())?;
+                }
+                _ => f.write_str(part)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +231,15 @@ mod tests {
             any.to_string(),
             "169ca82eb17d6bc2/eef9769a4c6990d1/4abb367236cabc2a/ffffffffffffffff \
              (agntcy/ns/chat/ffffffffffffffff)"
+        );
+    }
+
+    #[test]
+    fn a_name_renders_on_one_line_whatever_it_holds() {
+        let name = TextName::new(["a\nb", "\u{1b}[31m", "\u{9b}ü\r"], Id::ANY).expect("a name");
+        assert!(
+            name.to_string().ends_with(r" (a\nb/\u{1b}[31m/\u{9b}ü\r/ffffffffffffffff)"),
+            "{name}"
         );
     }
 
