@@ -225,3 +225,24 @@ async fn a_second_node_on_the_port_of_the_first_ends_with_a_hint_and_takes_no_cl
     }
     node.balanced().await;
 }
+
+#[tokio::test]
+async fn of_two_nodes_that_start_at_once_on_one_port_exactly_one_has_it() {
+    for _ in 0..10 {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        drop(taken);
+        let file = same_address(address);
+        let start = || Program::spawn(slim(&["--config", &file.text()]));
+        let mut both = [start(), start()];
+        let loser = eventually("one gives up", async || {
+            both.iter_mut().position(|program| !program.is_running())
+        })
+        .await;
+        assert_eq!(both[loser].exit().await, Some(1));
+        let [first, second] = both;
+        let winner = Node::ready(if loser == 0 { second } else { first }).await;
+        assert_eq!(winner.address, address);
+        Client::join(&winner, "org/ns/client/1").await;
+    }
+}

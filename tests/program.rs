@@ -7,9 +7,11 @@ use std::process::Output;
 
 use rustix::process::Signal;
 use slim_quic::node::METRICS;
+use tokio::io::AsyncWriteExt;
 
 use support::metrics::get;
 use support::node::{ConfigFile, Node, PLAIN, Program, config, slim};
+use support::raw::read_to_end;
 
 /// The lines that scripts in the wild wait for, in their documented order.
 const START_LINES: [&str; 7] = [
@@ -256,4 +258,27 @@ async fn the_admin_endpoint_answers_and_shows_every_metric_of_the_reference() {
         let known = METRICS.iter().any(|metric| metric.name == sample.name);
         assert!(known, "{} is in no reference", sample.name);
     }
+}
+
+#[tokio::test]
+async fn connections_are_spread_over_all_cores() {
+    const CONNECTIONS: u64 = 200;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let top = format!("tracing: {{ display_thread_ids: true }}\nruntime: {{ n_cores: {cores} }}");
+    let node = Node::start(&top).await;
+    for _ in 0..CONNECTIONS {
+        let mut stream = tokio::net::TcpStream::connect(node.address).await.expect("accepted");
+        stream.write_all(&[0; 100]).await.expect("sent");
+        read_to_end(&mut stream).await;
+    }
+    node.until("all are served", |metrics| metrics.incidents("not_http2") == CONNECTIONS).await;
+    // Each core writes the first line of its own.
+    let lines = node.program.stdout.all();
+    let served = lines.iter().filter(|line| line.contains("not valid HTTP/2"));
+    let thread = |line: &String| {
+        let (_, id) = line.split_once("ThreadId(").expect("a thread id");
+        id.split(')').next().map(ToOwned::to_owned)
+    };
+    let threads: std::collections::HashSet<_> = served.map(thread).collect();
+    assert_eq!(threads.len(), cores, "{lines:#?}");
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use support::client::Client;
+use support::eventually;
 use support::message::{header_of, payload, publish, subscribe};
 use support::node::Node;
 
@@ -208,7 +209,18 @@ async fn with_its_link_all_that_a_client_subscribed_to_is_gone() {
     let metrics = node.metrics().await;
     assert_eq!((metrics.sum("slim_links"), metrics.sum(SUBSCRIPTIONS)), (1, 1));
 
-    let before = metrics.sum(UNMATCHED);
+    // All routes of a link go together, but not before its link is seen to have gone.
+    let before = eventually("the routes are gone", async || {
+        let before = node.metrics().await;
+        let seen = before.sum(MATCHED) + before.sum(UNMATCHED);
+        sender.broadcast("org/ns/room-0", "anyone?").await;
+        let after = node
+            .until("it is routed", |metrics| metrics.sum(MATCHED) + metrics.sum(UNMATCHED) > seen)
+            .await
+            .sum(UNMATCHED);
+        (after > before.sum(UNMATCHED)).then_some(after)
+    })
+    .await;
     for room in 0..100 {
         sender.broadcast(&format!("org/ns/room-{room}"), "anyone?").await;
     }

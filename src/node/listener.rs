@@ -65,33 +65,28 @@ pub(super) fn bind_server(
     cores: usize,
 ) -> Result<BoundServer, BindError> {
     let error = |source| BindError { address: server.endpoint, source };
-    if server.endpoint.port() != 0 {
-        // Sharing a port would hide that another process has it: ask for it alone first.
-        socket(server.endpoint, false).map_err(error)?;
-    }
-    let first = listen(server.endpoint).map_err(error)?;
+    // The first is bound alone: sharing would hide that another process has the port. Only when
+    // it listens, which the system allows to one such socket, may the other cores join it.
+    let alone = listen(server.endpoint, false).map_err(error)?;
+    alone.set_reuse_port(true).map_err(error)?;
+    let first = TcpListener::from(alone);
     let address = first.local_addr().map_err(error)?;
     let mut listeners = vec![first];
     for _ in 1..cores {
-        listeners.push(listen(address).map_err(error)?);
+        listeners.push(listen(address, true).map_err(error)?.into());
     }
     Ok(BoundServer { address, tls, settings: http2_settings(server), listeners })
 }
 
-fn socket(address: SocketAddr, share: bool) -> std::io::Result<Socket> {
+fn listen(address: SocketAddr, share: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets a restarted node listen while connections of the last one are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
     socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = socket(address, true)?;
     socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn http2_settings(server: &Server) -> Http2Settings {
