@@ -34,13 +34,21 @@ fuzz_target!(|input: Input<'_>| match input {
     },
 });
 
-/// The form of the documents: four hexadecimal numbers, then the texts.
+/// The form of the documents, on one line: four hexadecimal numbers, then the texts.
 fn display(name: &TextName) -> String {
     let [a, b, c] = name.to_name().prefix.0;
-    let [org, namespace, app] = name.components();
+    let [org, namespace, app] = name.components().map(one_line);
     let id = match name.id() {
         Id::ANY => u128::from(u64::MAX),
         id => id.as_u128(),
     };
     format!("{a:x}/{b:x}/{c:x}/{id:x} ({org}/{namespace}/{app}/{id:x})")
+}
+
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
 }
