@@ -24,8 +24,9 @@ struct Cli {
 
 #[derive(Args)]
 struct Run {
-    /// Configuration file (YAML)
-    #[arg(short, long, value_name = "FILE", env = "CONFIG")]
+    /// Configuration file (YAML); without one and without --listen, what CONFIG names in the
+    /// environment
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Data-plane address of the embedded defaults; the admin port is then any free one
     #[arg(long, value_name = "ADDR", conflicts_with = "config")]
@@ -63,7 +64,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Run) -> Exit {
-    let (config, warnings) = match &args.config {
+    let named = || std::env::var_os("CONFIG").filter(|_| args.listen.is_none()).map(PathBuf::from);
+    let (config, warnings) = match &args.config.clone().or_else(named) {
         Some(file) => match slim_config::load(file) {
             Ok(Loaded { config, warnings }) => (config, warnings),
             Err(error) => return report(&error),
