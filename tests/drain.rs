@@ -246,3 +246,18 @@ async fn of_two_nodes_that_start_at_once_on_one_port_exactly_one_has_it() {
         Client::join(&winner, "org/ns/client/1").await;
     }
 }
+
+#[tokio::test]
+async fn a_stream_that_opens_at_the_moment_of_the_stop_does_not_hold_it_up() {
+    let mut node = Node::start("").await;
+    let mut connections = Vec::new();
+    for _ in 0..50 {
+        connections.push(Connection::open(node.address).await);
+    }
+    node.program.signal(Signal::TERM);
+    for connection in &mut connections {
+        // Some are served for a moment, some are told that the node is going: either will do.
+        let _ = connection.open_and_reset().await;
+    }
+    assert_eq!(node.program.exit().await, Some(0));
+}

@@ -18,6 +18,8 @@ pub(crate) fn core() -> (Core, Postbox) {
         marks: Marks::new(16 * 1024 * 1024, 256 * 1024),
         slow_consumer: Duration::from_secs(1),
         subscriptions_per_link: 10_000,
+        subscriptions: 1_000_000,
+        stalled: std::time::Duration::from_secs(30),
         seed: 7,
     };
     let mail = mailboxes.pop().expect("one mailbox per wake");

@@ -71,12 +71,15 @@ fn detect_by_name(body: &[u8]) -> Result<Detected, DecodeError> {
     }
 }
 
-/// The bytes of field 1, which published clients write first.
+/// The bytes of field 1.
 fn first_bytes<'a>(message: &'a [u8], field: &'static str) -> Result<&'a [u8], DecodeError> {
-    match Fields::new(field, message).next()? {
-        Some((1, value)) => value.bytes(field),
-        _ => Err(DecodeError::Missing { field }),
+    let mut fields = Fields::new(field, message);
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            return value.bytes(field);
+        }
     }
+    Err(DecodeError::Missing { field })
 }
 
 /// Only D20 has a key, a connection type or a node id in its negotiation, or a version from 2.

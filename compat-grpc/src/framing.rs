@@ -118,6 +118,11 @@ impl MessageReader {
         self.prefix_len > 0 || self.partial.is_some()
     }
 
+    /// Bytes of an incomplete message that are held.
+    pub fn held(&self) -> usize {
+        self.partial.as_ref().map_or(0, |(part, _)| part.len())
+    }
+
     /// To be called at the end of the body.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ impl Refusal {
 /// `grpc-status`), because published clients reconnect in a tight loop on a bare HTTP error.
 pub fn open_channel<B>(request: &Request<B>) -> Result<(), Refusal> {
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if !content_type.is_some_and(|value| value.starts_with(GRPC.as_bytes())) {
+    if !content_type.is_some_and(is_grpc) {
         return Err(Refusal::NotGrpc(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if request.method() != Method::POST {
@@ -71,6 +71,12 @@ pub fn open_channel<B>(request: &Request<B>) -> Result<(), Refusal> {
             format!("unknown method {path}; expected {}", D6::PATH),
         ))),
     }
+}
+
+/// `application/grpc` alone, with a message format, or with parameters.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(GRPC.as_bytes());
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// The response that accepts a channel. To be sent at once: clients wait for it in `connect`.

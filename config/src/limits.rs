@@ -13,11 +13,14 @@ pub struct Limits {
     pub links: usize,
     /// `subscriptions_per_link`: names one link may subscribe to, 1 to 1,000,000, default 10,000.
     pub subscriptions_per_link: usize,
+    /// `subscriptions`: names that all links together may subscribe to, 1 to 100,000,000, default
+    /// 1,000,000. Each takes about half a KiB per core.
+    pub subscriptions: usize,
     /// `message_bytes`: largest message, 1,024 to 4,194,304 bytes, which is also the default: the
     /// most that published gRPC clients can read.
     pub message_bytes: usize,
-    /// `queue_bytes`: hard mark of a link's egress queue, from twice `message_bytes` to
-    /// 1,073,741,824 bytes, default 16,777,216.
+    /// `queue_bytes`: hard mark of a link's egress queue, from four times `message_bytes`
+    /// to 1,073,741,824 bytes, default 16,777,216.
     pub queue_bytes: usize,
     /// `control_reserve_bytes`: room above `queue_bytes` for control messages, 4,096 to
     /// 16,777,216 bytes, default 262,144.
@@ -25,8 +28,11 @@ pub struct Limits {
     /// `slow_consumer_ms`: how long a link's queue may stay above its soft mark before the link is
     /// closed, 1 to 600,000 milliseconds, default 1,000.
     pub slow_consumer: Duration,
+    /// `stalled_ms`: how long a link may take nothing of what waits for it before it is closed,
+    /// 1 to 600,000 milliseconds, default 30,000.
+    pub stalled: Duration,
     /// `pause_ms`: how long a source may be paused for a single target, 0 to 10,000 milliseconds,
-    /// default 100.
+    /// default 500.
     pub pause: Duration,
     /// `handshake_ms`: from an accepted connection to an open stream, 100 to 600,000
     /// milliseconds, default 5,000.
@@ -34,6 +40,9 @@ pub struct Limits {
     /// `partial_message_ms`: time to complete a message that has begun, 100 to 600,000
     /// milliseconds, default 30,000.
     pub partial_message: Duration,
+    /// `partial_bytes`: room for begun messages of all links together, 4,194,304 to
+    /// 68,719,476,736 bytes, default 268,435,456. A link whose message finds no room is closed.
+    pub partial_bytes: usize,
 }
 
 impl Default for Limits {
@@ -41,18 +50,24 @@ impl Default for Limits {
         Self {
             links: 10_000,
             subscriptions_per_link: 10_000,
+            subscriptions: MOST,
             message_bytes: GRPC_MESSAGE_BYTES,
             queue_bytes: 16 * 1024 * 1024,
             control_reserve_bytes: 256 * 1024,
             slow_consumer: Duration::from_millis(1_000),
-            pause: Duration::from_millis(100),
+            stalled: Duration::from_millis(30_000),
+            pause: Duration::from_millis(500),
             handshake: Duration::from_millis(5_000),
             partial_message: Duration::from_millis(30_000),
+            partial_bytes: 256 * 1024 * 1024,
         }
     }
 }
 
 const MOST: usize = 1_000_000;
+const MOST_SUBSCRIPTIONS: usize = 100_000_000;
+const LARGEST_PARTIAL: usize = 64 * 1024 * 1024 * 1024;
+const QUEUED_MESSAGES: usize = 4;
 const SMALLEST_MESSAGE: usize = 1024;
 const LARGEST_QUEUE: usize = 1024 * 1024 * 1024;
 const LARGEST_RESERVE: usize = 16 * 1024 * 1024;
@@ -65,16 +80,19 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
     let links = number(&mut section, "links", 1..=MOST, default.links);
     let subscriptions_per_link =
         number(&mut section, "subscriptions_per_link", 1..=MOST, default.subscriptions_per_link);
+    let subscriptions =
+        number(&mut section, "subscriptions", 1..=MOST_SUBSCRIPTIONS, default.subscriptions);
     let message_bytes = section
         .optional("message_bytes", |value| value.integer(SMALLEST_MESSAGE..=GRPC_MESSAGE_BYTES));
     let limits = Limits {
         links,
         subscriptions_per_link,
+        subscriptions,
         message_bytes: message_bytes.unwrap_or(default.message_bytes),
         queue_bytes: number(
             &mut section,
             "queue_bytes",
-            2 * SMALLEST_MESSAGE..=LARGEST_QUEUE,
+            QUEUED_MESSAGES * SMALLEST_MESSAGE..=LARGEST_QUEUE,
             default.queue_bytes,
         ),
         control_reserve_bytes: number(
@@ -89,6 +107,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
             1..=LONGEST_MS,
             default.slow_consumer,
         ),
+        stalled: millis(&mut section, "stalled_ms", 1..=LONGEST_MS, default.stalled),
         pause: millis(&mut section, "pause_ms", 0..=10_000, default.pause),
         handshake: millis(&mut section, "handshake_ms", 100..=LONGEST_MS, default.handshake),
         partial_message: millis(
@@ -96,6 +115,12 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
             "partial_message_ms",
             100..=LONGEST_MS,
             default.partial_message,
+        ),
+        partial_bytes: number(
+            &mut section,
+            "partial_bytes",
+            GRPC_MESSAGE_BYTES..=LARGEST_PARTIAL,
+            default.partial_bytes,
         ),
     };
     if message_bytes.is_some() || !section.has("message_bytes") {
@@ -105,15 +130,16 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
     Some(limits)
 }
 
-/// A queue must hold one message while another is written.
+/// Below its soft mark, which is half of it, a queue must hold one message while another is
+/// written, with what each is charged beside its bytes.
 fn check_queue(section: &mut Section<'_>, limits: &Limits) {
-    let least = 2 * limits.message_bytes;
+    let least = QUEUED_MESSAGES * limits.message_bytes;
     if limits.queue_bytes >= least {
         return;
     }
     if let Some(queue) = section.child("queue_bytes") {
         let message = format!(
-            "expected at least twice `message_bytes`, {least}, got the number `{}`",
+            "expected at least four times `message_bytes`, {least}, got the number `{}`",
             limits.queue_bytes
         );
         queue.fail::<()>(message, Some("raise it or lower `message_bytes`".into()));

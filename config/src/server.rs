@@ -20,10 +20,10 @@ pub struct Server {
     /// `max_frame_size`: largest HTTP/2 frame in bytes. In the file MiB from 1 to 15; default
     /// none, which is the 16 KiB of HTTP/2.
     pub max_frame_size: Option<u32>,
-    /// `max_concurrent_streams`: requests of a connection that are served at a time. Default
-    /// none.
+    /// `max_concurrent_streams`: streams that a connection may have open. Default none in the
+    /// file, which is 100.
     pub max_concurrent_streams: Option<u32>,
-    /// `max_header_list_size` in bytes, default none, which is 16 KiB.
+    /// `max_header_list_size` in bytes, from 1,024; default none, which is 16 KiB.
     pub max_header_list_size: Option<u32>,
     /// `keepalive`.
     pub keepalive: ServerKeepalive,
@@ -107,7 +107,7 @@ pub(crate) fn read(value: Value<'_>, role: Role) -> Option<Server> {
     let tls = read_tls(&mut section, role);
     let frame_mib = section.optional("max_frame_size", |v| v.integer(1..=15_u32));
     let streams = section.optional("max_concurrent_streams", |v| v.integer(1..=u32::MAX));
-    let headers = section.optional("max_header_list_size", |v| v.integer(1..=u32::MAX));
+    let headers = section.optional("max_header_list_size", |v| v.integer(1024..=u32::MAX));
     let keepalive = section.optional("keepalive", read_keepalive);
     let auth = section.optional("auth", |value| read_auth(value, role));
     let metadata = section.optional("metadata", metadata::read);
@@ -179,8 +179,8 @@ fn read_keepalive(value: Value<'_>) -> Option<ServerKeepalive> {
     let default = ServerKeepalive::default();
     let mut section = value.section()?;
     let keepalive = ServerKeepalive {
-        time: section.optional("time", Value::positive_duration).unwrap_or(default.time),
-        timeout: section.optional("timeout", Value::positive_duration).unwrap_or(default.timeout),
+        time: section.optional("time", Value::short_duration).unwrap_or(default.time),
+        timeout: section.optional("timeout", Value::short_duration).unwrap_or(default.timeout),
         max_connection_age: section
             .optional("max_connection_age", Value::positive_duration)
             .unwrap_or(default.max_connection_age),

@@ -242,6 +242,16 @@ impl<'a> Value<'a> {
         Some(duration)
     }
 
+    /// A duration that a timer can keep without being busy with it.
+    pub(crate) fn short_duration(self) -> Option<Duration> {
+        const SHORTEST: Duration = Duration::from_millis(100);
+        let duration = self.clone().duration()?;
+        if duration < SHORTEST {
+            return self.expected("a duration of at least 100ms");
+        }
+        Some(duration)
+    }
+
     /// One of the words of `choices`.
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)], case: Case) -> Option<T> {
         let text = self.text()?;

@@ -133,6 +133,8 @@ impl Node {
             marks: MARKS,
             slow_consumer: SLOW_CONSUMER,
             subscriptions_per_link: SUBSCRIPTIONS,
+            subscriptions: 1_000_000,
+            stalled: std::time::Duration::from_secs(30),
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);

@@ -22,8 +22,12 @@ pub struct CoreConfig {
     pub marks: Marks,
     /// How long a link may stay above its soft mark.
     pub slow_consumer: Duration,
+    /// How long a link may take nothing of what waits for it.
+    pub stalled: Duration,
     /// Subscriptions that one link may have.
     pub subscriptions_per_link: usize,
+    /// Subscriptions that all links of this core may have.
+    pub subscriptions: usize,
     /// Seed of the table's hashing; see [`super::Table::new`].
     pub seed: u64,
 }
@@ -38,11 +42,23 @@ pub struct Core {
     pub(super) targets: Targets,
     slow_log: Arc<SlowLog>,
     clocks: SlowClocks,
-    /// The deadline that the driver of this core knows of. A later clock may be noted late for
-    /// it, and is never too late to evict.
+    /// The deadline that the driver of this core knows of. A clock may be noted late for it, but
+    /// no link is evicted late.
     armed: Option<Instant>,
     slow_events: Vec<SlowConsumer>,
+    /// The driver has to ask for the deadline again.
+    rearm: bool,
+    next_sweep: Option<Instant>,
+    finishing: bool,
 }
+
+/// A link that took nothing during so many sweeps in a row is stalled.
+const SWEEPS: u32 = 4;
+
+/// Changes that are submitted together, and that a core applies in one turn: others are not to
+/// wait for a link with very many subscriptions.
+const SUBMITTED_CHANGES: usize = 256;
+const TURN_CHANGES: usize = 2048;
 
 /// A link as its own core knows it.
 pub(super) struct Link {
@@ -51,6 +67,11 @@ pub(super) struct Link {
     batch: Vec<Change>,
     submitted: bool,
     state: LinkState,
+    /// The transport has bytes that it has not written yet.
+    writing: bool,
+    /// The transport has written bytes since the last sweep.
+    progressed: bool,
+    idle_sweeps: u32,
     waker: Option<Waker>,
 }
 
@@ -82,6 +103,12 @@ pub enum SubscribeError {
         /// `limits.subscriptions_per_link`.
         limit: usize,
     },
+    /// The core has as many as it may have.
+    #[error("subscriptions of all links of a core: expected at most {limit}")]
+    CoreLimit {
+        /// The core's share of `limits.subscriptions`.
+        limit: usize,
+    },
 }
 
 impl Core {
@@ -103,6 +130,9 @@ impl Core {
             clocks: SlowClocks::new(config.slow_consumer),
             armed: None,
             slow_events: Vec::new(),
+            rearm: false,
+            next_sweep: None,
+            finishing: false,
         }
     }
 
@@ -124,6 +154,7 @@ impl Core {
     /// Adds a link that frames messages as `framing`; `peer` is the address of its other end.
     pub fn open_link(&mut self, peer: &str, framing: Framing) -> LinkId {
         let core = self.id();
+        let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
         let key = self.links.insert_with_key(|key| {
             let port = Arc::new(Port::new(LinkId { core, key }, peer));
             Link {
@@ -131,7 +162,10 @@ impl Core {
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,
-                state: LinkState::Open,
+                state,
+                writing: false,
+                progressed: false,
+                idle_sweeps: 0,
                 waker: None,
             }
         });
@@ -152,9 +186,10 @@ impl Core {
         let ends = link.subscriptions.drain();
         let mut changes = std::mem::take(&mut link.batch);
         changes.extend(ends.map(|(space, name)| Change::Unsubscribe(id, space, name)));
-        if !changes.is_empty() {
-            self.mail.submit(Submission { link: id, changes });
+        for changes in changes.chunks(SUBMITTED_CHANGES) {
+            self.mail.submit(Submission { link: id, changes: changes.to_vec() });
         }
+        link.egress.port().close();
     }
 
     /// The shared face of a link of this core.
@@ -184,6 +219,10 @@ impl Core {
         let limit = self.config.subscriptions_per_link;
         if link.subscriptions.len() >= limit {
             return Err(SubscribeError::Limit { limit });
+        }
+        let limit = self.config.subscriptions;
+        if self.counters.subscriptions.value() >= limit as u64 {
+            return Err(SubscribeError::CoreLimit { limit });
         }
         link.subscriptions.insert(key);
         self.counters.subscriptions.add(1);
@@ -244,12 +283,14 @@ impl Core {
         let Some(link) = self.links.get_mut(id.key) else {
             return Poll::Ready(Departure::Finished);
         };
+        link.progressed |= std::mem::take(&mut link.writing);
         let Some(chunk) = link.egress.pop() else {
             return match link.state {
                 LinkState::Finishing => Poll::Ready(Departure::Finished),
                 LinkState::Open | LinkState::Evicted => Poll::Pending,
             };
         };
+        link.writing = true;
         self.counters.queued.sub(chunk.messages);
         self.counters.written.add(chunk.messages);
         self.counters.bytes_written.add(chunk.bytes.len() as u64);
@@ -271,8 +312,10 @@ impl Core {
         }
     }
 
-    /// Lets every link of this core end once its queue is empty.
+    /// Lets every link of this core end once its queue is empty, those that are still to come
+    /// too. One that takes nothing is given only as long as a slow consumer.
     pub fn finish_links(&mut self) {
+        (self.finishing, self.next_sweep, self.rearm) = (true, None, true);
         for (_, link) in &mut self.links {
             if link.state == LinkState::Open {
                 link.state = LinkState::Finishing;
@@ -285,12 +328,17 @@ impl Core {
     /// was woken, and at [`Core::deadline`].
     pub fn turn(&mut self, now: Instant) {
         // A bounded number, so that a busy sender cannot keep this core from its own links.
+        let mut changes = 0;
         for _ in 0..BOX_LETTERS {
+            if changes > TURN_CHANGES {
+                break;
+            }
             let Some(mail) = self.mail.receive() else {
                 break;
             };
             match mail {
                 Mail::Change(ordered) => {
+                    changes += ordered.len();
                     if let Some(link) = self.replica.apply(ordered) {
                         self.mail.send(link.core, Mail::Done(link));
                     }
@@ -313,6 +361,7 @@ impl Core {
         let due = self.clocks.due(now);
         due.to_note.into_iter().for_each(|id| self.note(id, SlowState::Behind));
         due.to_evict.into_iter().for_each(|id| self.evict(id));
+        self.sweep(now);
         self.flush();
     }
 
@@ -320,8 +369,7 @@ impl Core {
     /// has been handled.
     pub fn flush(&mut self) {
         self.mail.flush();
-        let unarmed = self.armed.is_none() && !self.clocks.is_empty();
-        if unarmed || !self.slow_events.is_empty() {
+        if std::mem::take(&mut self.rearm) || !self.slow_events.is_empty() {
             // The driver has a deadline to mind, or lines to log.
             self.mail.wake_self();
         }
@@ -330,7 +378,7 @@ impl Core {
     /// When the next turn is due, if no mail comes before. The core counts on being asked after
     /// each turn.
     pub fn deadline(&mut self) -> Option<Instant> {
-        self.armed = self.clocks.deadline();
+        self.armed = self.clocks.deadline().into_iter().chain(self.next_sweep).min();
         self.armed
     }
 
@@ -349,10 +397,31 @@ impl Core {
         link.egress.push(body);
         self.counters.queued.add(1);
         let behind = link.egress.port().queued() > self.config.marks.soft;
-        if behind && link.state != LinkState::Evicted {
-            self.clocks.start(id, now);
+        if behind && link.state != LinkState::Evicted && self.clocks.start(id, now) {
+            let too_late = now + self.config.slow_consumer;
+            self.rearm |= self.armed.is_none_or(|armed| armed > too_late);
         }
         link.wake();
+    }
+
+    /// Evicts links that have taken nothing for as long as a link may.
+    fn sweep(&mut self, now: Instant) {
+        let limit = if self.finishing { self.config.slow_consumer } else { self.config.stalled };
+        let period = limit / SWEEPS;
+        if now < *self.next_sweep.get_or_insert(now + period) {
+            return;
+        }
+        self.next_sweep = Some(now + period);
+        let mut stalled = Vec::new();
+        for (_, link) in &mut self.links {
+            let waits = link.writing || link.egress.messages() > 0;
+            let idle = waits && !std::mem::take(&mut link.progressed);
+            link.idle_sweeps = if idle { link.idle_sweeps + 1 } else { 0 };
+            if link.idle_sweeps >= SWEEPS {
+                stalled.push(link.egress.port().id());
+            }
+        }
+        stalled.into_iter().for_each(|id| self.evict(id));
     }
 
     pub(super) fn evict(&mut self, id: LinkId) {

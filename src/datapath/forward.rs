@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use slim_wire::Envelope;
 use slim_wire::limits::PACKING_THRESHOLD_BYTES;
+use slim_wire::{Class, Envelope, Header};
 
 use super::core::Core;
 use super::counters::DropReason;
@@ -70,7 +70,9 @@ impl Core {
                 Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
                 Admission::Overrun => {
                     counters.drop_copies(DropReason::Overrun, 1);
-                    targets.overrun.push(port.id());
+                    if port.evict_once() {
+                        targets.overrun.push(port.id());
+                    }
                 }
             }
         });
@@ -78,6 +80,7 @@ impl Core {
         counters.bytes_received.add(len as u64);
         counters.deliveries.add(copies);
         if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
+        let waits = waits && !(targets.local.is_empty() && targets.remote.is_empty());
         let own = (waits && shares_memory(len)).then(|| own_memory(envelope));
         let envelope = own.as_ref().unwrap_or(envelope);
         let mut targets = std::mem::take(&mut self.targets);
@@ -86,6 +89,23 @@ impl Core {
         targets.overrun.drain(..).for_each(|target| self.cut_off(target));
         self.targets = targets;
         forwarded
+    }
+
+    /// The only target of a message that is not best effort, if it has no room for it: to forward
+    /// it now would evict the target, which a source that can wait may spare it.
+    pub fn full_target(&mut self, from: LinkId, envelope: &Envelope) -> Option<Arc<Port>> {
+        let Self { replica, config, .. } = self;
+        let Header { class, fanout, .. } = envelope.header;
+        if class == Class::BestEffort || fanout != 1 {
+            return None;
+        }
+        let mut full = None;
+        replica.table().for_each_target(&envelope.header, from, |port| {
+            if !port.has_room(class, envelope.body.len(), &config.marks) {
+                full = Some(Arc::clone(port));
+            }
+        });
+        full
     }
 
     /// One letter per core, shared by its targets.

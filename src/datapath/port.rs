@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use slim_wire::Class;
 use slotmap::DefaultKey;
@@ -73,12 +73,21 @@ pub struct Port {
     peer: Box<str>,
     name: OnceLock<Box<str>>,
     queued: AtomicUsize,
+    evicting: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Port {
     /// A port with an empty queue. `peer` says in logs and metrics where the link comes from.
     pub fn new(id: LinkId, peer: &str) -> Self {
-        Self { id, peer: peer.into(), name: OnceLock::new(), queued: AtomicUsize::new(0) }
+        Self {
+            id,
+            peer: peer.into(),
+            name: OnceLock::new(),
+            queued: AtomicUsize::new(0),
+            evicting: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// The link behind it.
@@ -105,13 +114,32 @@ impl Port {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// Takes room for a message of `bytes` bytes.
+    /// Whether the link has ended: nothing will ever be released here again.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this is the first to find that the link has to be evicted.
+    pub(super) fn evict_once(&self) -> bool {
+        !self.evicting.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether there is room for a message of `bytes` bytes.
+    pub fn has_room(&self, class: Class, bytes: usize, marks: &Marks) -> bool {
+        self.queued() + charge(bytes) <= marks.limit(class)
+    }
+
+    /// Takes room for a message of `bytes` bytes. Cores that do so at the same moment may exceed
+    /// the limit by a message each; what is refused never shows in the gauge.
     pub fn admit(&self, class: Class, bytes: usize, marks: &Marks) -> Admission {
-        let charge = charge(bytes);
-        if self.queued.fetch_add(charge, Ordering::Relaxed) + charge <= marks.limit(class) {
+        if self.has_room(class, bytes, marks) {
+            self.queued.fetch_add(charge(bytes), Ordering::Relaxed);
             return Admission::Admitted;
         }
-        self.release(charge);
         if class == Class::BestEffort { Admission::Full } else { Admission::Overrun }
     }
 

@@ -37,6 +37,13 @@ pub struct Ordered {
     submission: Submission,
 }
 
+impl Ordered {
+    /// How many changes it holds.
+    pub(super) fn len(&self) -> usize {
+        self.submission.changes.len()
+    }
+}
+
 /// Puts submissions in one order. There is one per node.
 #[derive(Debug)]
 pub struct Sequencer {

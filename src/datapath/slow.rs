@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
+use indexmap::map::Entry;
 
 use super::port::{LinkId, Port};
 
@@ -35,13 +36,11 @@ impl SlowClocks {
         Self { limit, running: IndexMap::default() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.running.is_empty()
-    }
-
-    /// Starts the link's clock unless it runs.
-    pub(super) fn start(&mut self, link: LinkId, now: Instant) {
-        self.running.entry(link).or_insert(Clock { since: now, noted: false });
+    /// Starts the link's clock unless it runs; returns whether it was started.
+    pub(super) fn start(&mut self, link: LinkId, now: Instant) -> bool {
+        let Entry::Vacant(entry) = self.running.entry(link) else { return false };
+        entry.insert(Clock { since: now, noted: false });
+        true
     }
 
     /// Stops the link's clock; returns whether it had been noted.
@@ -89,6 +88,9 @@ pub enum SlowState {
 }
 
 impl SlowState {
+    /// All states.
+    pub const ALL: [Self; 3] = [Self::Behind, Self::Recovered, Self::Evicted];
+
     /// The state as metrics and logs write it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -88,16 +88,31 @@ pub struct Incidents {
 /// What one core remembers to keep its log short.
 #[derive(Debug, Default)]
 pub(super) struct IncidentLog {
-    lines: [Line; Incident::ALL.len()],
+    lines: [RateLimit; Incident::ALL.len()],
 }
 
+/// Lets one log line a second through, and counts the others.
 #[derive(Debug, Default)]
-struct Line {
+pub struct RateLimit {
     last: Cell<Option<Instant>>,
-    suppressed: Cell<u64>,
+    left_out: Cell<u64>,
 }
+
+const DETAIL_CHARS: usize = 200;
 
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl RateLimit {
+    /// How many lines were left out since the last one, if this one is to be written.
+    pub fn admit(&self, now: Instant) -> Option<u64> {
+        if self.last.get().is_some_and(|last| now < last + LINE_INTERVAL) {
+            self.left_out.set(self.left_out.get() + 1);
+            return None;
+        }
+        self.last.set(Some(now));
+        Some(self.left_out.take())
+    }
+}
 
 impl Incidents {
     /// How often it happened.
@@ -117,19 +132,16 @@ impl IncidentLog {
         detail: &dyn Display,
     ) {
         incidents.counters[incident as usize].add(1);
-        let line = &self.lines[incident as usize];
-        let now = Instant::now();
-        if line.last.get().is_some_and(|last| now < last + LINE_INTERVAL) {
-            line.suppressed.set(line.suppressed.get() + 1);
+        let Some(left_out) = self.lines[incident as usize].admit(Instant::now()) else {
             return;
-        }
-        line.last.set(Some(now));
-        let left_out = line.suppressed.take();
+        };
+        // A peer has a say in the detail, and is not to fill the log with it.
+        let detail: String = detail.to_string().chars().take(DETAIL_CHARS).collect();
         let message = incident.line();
         if incident == Incident::ConnectionLost {
-            info!(%peer, detail = %detail, left_out, "{message}");
+            info!(%peer, %detail, left_out, "{message}");
         } else {
-            warn!(%peer, detail = %detail, left_out, "{message}");
+            warn!(%peer, %detail, left_out, "{message}");
         }
     }
 }

@@ -3,4 +3,4 @@
 pub mod grpc;
 mod incident;
 
-pub use incident::{Incident, Incidents};
+pub use incident::{Incident, Incidents, RateLimit};

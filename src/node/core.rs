@@ -20,8 +20,8 @@ use super::listener::CoreListener;
 use crate::datapath::{
     Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Wake,
 };
-use crate::link::Incidents;
 use crate::link::grpc::{Gateway, GrpcLimits, Places};
+use crate::link::{Incidents, RateLimit};
 
 /// Wakes a core that has mail.
 #[derive(Debug, Default)]
@@ -36,6 +36,8 @@ impl Wake for Bell {
 /// What a core is made of.
 pub(super) struct CoreSpec {
     pub(super) config: Config,
+    /// How many cores the node has.
+    pub(super) cores: usize,
     pub(super) servers: Vec<CoreListener>,
     pub(super) mail: Mailboxes,
     pub(super) bell: Arc<Bell>,
@@ -126,8 +128,8 @@ async fn run(
     incidents: Arc<Incidents>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let CoreSpec { config, servers, mail, bell, slow_log, places } = spec;
-    let core = Core::new(core_config(&config.limits), mail, counters, slow_log);
+    let CoreSpec { config, cores, servers, mail, bell, slow_log, places } = spec;
+    let core = Core::new(core_config(&config.limits, cores), mail, counters, slow_log);
     let gateway = Rc::new(Gateway::new(core, grpc_limits(&config.limits), places, incidents));
     let listening = CancellationToken::new();
     let accepting = TaskTracker::new();
@@ -168,7 +170,11 @@ async fn take_steps(
             }
             Step::StopReading => gateway.stop_reading.set(true),
             Step::Finish => {
-                gateway.core.borrow_mut().finish_links();
+                {
+                    let mut core = gateway.core.borrow_mut();
+                    core.finish_links();
+                    core.flush();
+                }
                 gateway.finish.cancel();
                 gateway.tasks.close();
                 gateway.tasks.wait().await;
@@ -180,6 +186,7 @@ async fn take_steps(
 
 /// Handles the core's mail and deadlines, for ever.
 async fn take_turns(gateway: Rc<Gateway>, bell: Arc<Bell>) {
+    let lines = SlowState::ALL.map(|_| RateLimit::default());
     loop {
         let deadline = gateway.core.borrow_mut().deadline();
         tokio::select! {
@@ -191,7 +198,11 @@ async fn take_turns(gateway: Rc<Gateway>, bell: Arc<Bell>) {
             core.turn(Instant::now());
             core.take_slow_events()
         };
-        events.iter().for_each(log_slow_consumer);
+        for event in &events {
+            if let Some(left_out) = lines[event.state as usize].admit(Instant::now()) {
+                log_slow_consumer(event, left_out);
+            }
+        }
         // Whatever the mail made ready comes before more mail.
         tokio::task::yield_now().await;
     }
@@ -204,20 +215,28 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-fn log_slow_consumer(slow: &SlowConsumer) {
+fn log_slow_consumer(slow: &SlowConsumer, left_out: u64) {
     let SlowConsumer { link, name, peer, state, queued } = slow;
     match state {
-        SlowState::Behind => warn!(%link, %name, %peer, queued, "slow consumer is behind"),
-        SlowState::Recovered => info!(%link, %name, %peer, queued, "slow consumer recovered"),
-        SlowState::Evicted => warn!(%link, %name, %peer, queued, "slow consumer evicted"),
+        SlowState::Behind => {
+            warn!(%link, %name, %peer, queued, left_out, "slow consumer is behind");
+        }
+        SlowState::Recovered => {
+            info!(%link, %name, %peer, queued, left_out, "slow consumer recovered");
+        }
+        SlowState::Evicted => {
+            warn!(%link, %name, %peer, queued, left_out, "slow consumer evicted");
+        }
     }
 }
 
-fn core_config(limits: &Limits) -> CoreConfig {
+fn core_config(limits: &Limits, cores: usize) -> CoreConfig {
     CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
         slow_consumer: limits.slow_consumer,
+        stalled: limits.stalled,
         subscriptions_per_link: limits.subscriptions_per_link,
+        subscriptions: limits.subscriptions.div_ceil(cores),
         seed: RandomState::new().build_hasher().finish(),
     }
 }

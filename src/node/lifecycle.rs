@@ -77,7 +77,8 @@ pub fn check(file: &Path) -> Result<Diagnostics, CheckError> {
 
 /// Runs a node until a signal stops it. `warnings` are the configuration's, for the log.
 pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
-    if let Err(error) = logging::init(&config.tracing) {
+    let logging = logging::init(&config.tracing);
+    if let Err(error) = &logging {
         warn!(%error, "logging was started before");
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -141,7 +142,7 @@ async fn serve(config: &Config) -> Exit {
             info!(target: "slim", "stopped");
             Exit::Clean
         }
-        Drained::TimedOut => {
+        Drained::Dropped | Drained::TimedOut => {
             error!(target: "slim", "stopped before everything was written");
             Exit::DirtyStop
         }

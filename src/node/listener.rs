@@ -89,10 +89,18 @@ fn listen(address: SocketAddr, share: bool) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
+/// Larger frames are not asked for, whatever the configuration allows: a small message would hold
+/// on to a receive buffer of a frame's size.
+const LARGEST_FRAME: u32 = 64 * 1024;
+
+/// Published clients have one stream per connection; a proxy in front of them opens more
+/// connections.
+const STREAMS: u32 = 100;
+
 fn http2_settings(server: &Server) -> Http2Settings {
     Http2Settings {
-        max_frame_size: server.max_frame_size,
-        max_concurrent_streams: server.max_concurrent_streams,
+        max_frame_size: server.max_frame_size.map(|bytes| bytes.min(LARGEST_FRAME)),
+        max_concurrent_streams: server.max_concurrent_streams.or(Some(STREAMS)),
         max_header_list_size: server.max_header_list_size,
         keepalive_time: server.keepalive.time,
         keepalive_timeout: server.keepalive.timeout,

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::core::CoreHandle;
-use crate::datapath::{Counters, DropReason, RefuseReason, SlowLog};
+use crate::datapath::{Counter, Counters, DropReason, RefuseReason, SlowLog};
 use crate::link::{Incident, Incidents};
 
 /// One metric: its row in the reference, and how it is read.
@@ -203,6 +203,13 @@ impl Observed {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
+    }
+
+    /// Copies lost so far for any reason, and links cut off, each of which may have lost what was
+    /// written to it last.
+    pub(super) fn lost(&self) -> u64 {
+        let dropped = self.total(|core| core.dropped.iter().map(Counter::value).sum());
+        dropped + self.total(|core| core.evicted.value())
     }
 
     fn total(&self, read: impl Fn(&Counters) -> u64) -> u64 {

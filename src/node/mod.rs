@@ -88,6 +88,8 @@ pub struct Node {
 pub enum Drained {
     /// Every stream ended, and what was queued was written.
     Clean,
+    /// Every stream ended, but a receiver did not take all that was queued for it.
+    Dropped,
     /// `runtime.drain_timeout` passed first; what was left is lost.
     TimedOut,
 }
@@ -102,7 +104,7 @@ impl Node {
         let servers = bind_servers(config, count)?;
         let addresses = servers.iter().map(|server| server.address).collect();
         let slow_log = Arc::new(SlowLog::default());
-        let places = Places::new(config.limits.links);
+        let places = Places::new(config.limits.links, config.limits.partial_bytes);
         let bells: Vec<_> = (0..count).map(|_| Arc::new(core::Bell::default())).collect();
         let wakes: Vec<_> = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Wake>).collect();
         let (mailboxes, postbox) = Mailboxes::connect(&wakes);
@@ -116,6 +118,7 @@ impl Node {
         for (mail, bell) in mailboxes.into_iter().zip(bells) {
             cores.push(CoreHandle::start(CoreSpec {
                 config: config.clone(),
+                cores: count,
                 servers: per_core.pop().expect("one set of listeners per core"),
                 mail,
                 bell,
@@ -149,6 +152,7 @@ impl Node {
     pub async fn drain(self, hurry: impl Future<Output = ()>) -> Drained {
         self.ready.store(false, Ordering::Relaxed);
         let deadline = Instant::now() + self.drain_timeout;
+        let lost = self.observed.lost();
         let cores = &self.cores;
         let steps = async {
             core::take_step(cores, Step::StopListening).await;
@@ -156,9 +160,10 @@ impl Node {
             core::take_step(cores, Step::StopReading).await;
             self.observed.all_arrived().await;
             core::take_step(cores, Step::Finish).await;
+            if self.observed.lost() == lost { Drained::Clean } else { Drained::Dropped }
         };
         tokio::select! {
-            () = steps => Drained::Clean,
+            drained = steps => drained,
             () = tokio::time::sleep_until(deadline.into()) => Drained::TimedOut,
             () = hurry => Drained::TimedOut,
         }

@@ -4,8 +4,9 @@ use slim_compat_grpc::{D6, Dialect};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::support::client::Client;
+use crate::support::client::{Client, NOBODY};
 use crate::support::eventually;
+use crate::support::message::{framed, publish};
 use crate::support::node::Node;
 use crate::support::pair::HealthyPair;
 use crate::support::raw::{Connection, read_to_end, status};
@@ -73,5 +74,37 @@ async fn a_subscription_beyond_the_limit_is_refused_and_its_stream_goes_on() {
     assert_eq!(client.payload().await, "room again");
     pair.assert_unharmed().await;
     node.assert_alive().await;
+    node.balanced().await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_requests_are_refused_is_closed_like_one_without_any() {
+    let node = Node::start("limits: { handshake_ms: 300 }").await;
+    let pair = HealthyPair::start(&node).await;
+    let mut connection = Connection::open(node.address).await;
+    let (response, _body) = connection.request("/no.such/Method").await;
+    assert_eq!(status(response.headers()).code(), Code::Unimplemented);
+    connection.closed().await;
+    node.until("it is counted", |metrics| metrics.incidents("handshake_timeout") == 1).await;
+    pair.assert_unharmed().await;
+}
+
+#[tokio::test]
+async fn begun_messages_take_no_more_room_than_all_links_have_together() {
+    let node = Node::start("limits: { partial_bytes: 4194304 }").await;
+    let pair = HealthyPair::start(&node).await;
+    let mut connection = Connection::open(node.address).await;
+    let mut begun = connection.channel().await;
+    let mut one_too_many = connection.channel().await;
+    let message = framed(&publish("org/ns/a/1", NOBODY, vec![7; 3_000_000]));
+    begun.send_bytes(message.slice(..2_500_000)).await.expect("sent");
+    one_too_many.send_bytes(message.slice(..2_500_000)).await.expect("sent");
+    let refusal = status(&one_too_many.trailers().await);
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    assert!(refusal.message().contains("limits.partial_bytes"), "{refusal:?}");
+    // The first has its room, and what the second took is free again.
+    begun.send_bytes(message.slice(2_500_000..)).await.expect("sent");
+    node.until("it is read", |metrics| metrics.sum("slim_received_bytes_total") > 3_000_000).await;
+    pair.assert_unharmed().await;
     node.balanced().await;
 }

@@ -6,6 +6,7 @@ use crate::support::client::Client;
 use crate::support::message::{broadcast, header_of, publish, publish_of};
 use crate::support::metrics::Metrics;
 use crate::support::node::Node;
+use crate::support::pair::HealthyPair;
 use crate::support::raw::Connection;
 
 use slim_compat_grpc::proto::d6::SessionMessageType;
@@ -26,7 +27,9 @@ fn entry(metrics: &Metrics) -> Option<(String, u64)> {
 async fn only_the_one_that_never_reads_is_evicted_and_only_its_stream() {
     const QUEUE: u64 = 8 * 1024 * 1024;
     const ROUNDS: usize = 15;
-    let limits = format!("limits: {{ queue_bytes: {QUEUE}, slow_consumer_ms: 600000 }}");
+    let limits = format!(
+        "limits: {{ message_bytes: 1048576, queue_bytes: {QUEUE}, slow_consumer_ms: 600000 }}"
+    );
     let node = Node::start(&limits).await;
     let mut healthy = Vec::new();
     for id in 0..20 {
@@ -106,7 +109,7 @@ async fn who_stays_behind_too_long_is_evicted_before_the_queue_is_full() {
 #[tokio::test]
 async fn best_effort_that_does_not_fit_is_dropped_and_nobody_evicted() {
     const SENT: u64 = 300;
-    let limits = "limits: { queue_bytes: 8388608, slow_consumer_ms: 600000, pause_ms: 0 }";
+    let limits = "limits: { message_bytes: 1048576, queue_bytes: 8388608, slow_consumer_ms: 600000, pause_ms: 0 }";
     let node = Node::start(limits).await;
     let mut connection = Connection::open(node.address).await;
     let mut stuck = connection.channel().await;
@@ -137,7 +140,7 @@ async fn best_effort_that_does_not_fit_is_dropped_and_nobody_evicted() {
 async fn a_name_cannot_forge_lines_of_the_log_or_of_the_metrics() {
     const FORGED: &str = "forged\n2026-01-01T00:00:00Z  INFO slim: a forged line\n\
                           slim_links{forged=\"\\\"} 77 \u{1b}[31m\u{9b}31m\r";
-    let node = Node::start("limits: { queue_bytes: 8388608 }").await;
+    let node = Node::start("limits: { message_bytes: 1048576, queue_bytes: 8388608 }").await;
     let mut connection = Connection::open(node.address).await;
     let mut stuck = connection.channel().await;
     let name = format!("org/ns/{FORGED}x");
@@ -160,4 +163,23 @@ async fn a_name_cannot_forge_lines_of_the_log_or_of_the_metrics() {
         assert!(!line.starts_with("2026-01-01T00:00:00Z"), "{line:?}");
         assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
     }
+}
+
+#[tokio::test]
+async fn a_link_that_takes_nothing_is_evicted_however_little_waits_for_it() {
+    let node = Node::start("limits: { stalled_ms: 400 }").await;
+    let pair = HealthyPair::start(&node).await;
+    let mut connection = Connection::open(node.address).await;
+    let mut stuck = connection.channel().await;
+    stuck.join(&node, "org/ns/stuck/99").await;
+    connection.freeze();
+    let publisher = Client::join(&node, "org/ns/publisher/1").await;
+    // More than the transport's window takes, and far less than a queue.
+    for _ in 0..4 {
+        publisher.publish("org/ns/stuck/99", vec![7; 1_000_000]).await;
+    }
+    node.until("it is evicted", |metrics| metrics.sum("slim_slow_consumers_evicted_total") == 1)
+        .await;
+    pair.assert_unharmed().await;
+    node.balanced().await;
 }

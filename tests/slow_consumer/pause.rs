@@ -8,7 +8,7 @@ use crate::support::raw::Connection;
 
 const PAYLOAD: usize = 64 * 1024;
 const PAUSES: &str = "slim_source_pauses_total";
-const PATIENT: &str = "limits: { queue_bytes: 8388608, slow_consumer_ms: 600000, pause_ms: 10000 }";
+const PATIENT: &str = "limits: { message_bytes: 1048576, queue_bytes: 8388608, slow_consumer_ms: 600000, pause_ms: 10000 }";
 
 #[tokio::test]
 async fn a_source_waits_for_its_only_target_and_nothing_is_lost() {
@@ -74,4 +74,25 @@ async fn a_paused_stream_does_not_hold_up_the_others_of_its_connection() {
     assert_eq!(metrics.sum("slim_slow_consumers_evicted_total"), 0);
     assert_eq!(metrics.sum(PAUSES), 1, "still in its first pause");
     sending.abort();
+}
+
+#[tokio::test]
+async fn a_burst_of_large_messages_from_many_sources_does_not_evict_a_receiver_that_reads() {
+    const SOURCES: usize = 8;
+    const SIZE: usize = 4_000_000;
+    let node = Node::start("limits: { pause_ms: 10000 }").await;
+    let mut receiver = Client::join(&node, "org/ns/receiver/1").await;
+    let mut sources = Vec::new();
+    for id in 0..SOURCES {
+        sources.push(Client::join(&node, &format!("org/ns/source/{id}")).await);
+    }
+    for source in &sources {
+        source.publish("org/ns/receiver/1", vec![7; SIZE]).await;
+    }
+    for _ in 0..SOURCES {
+        assert_eq!(receiver.payload().await.len(), SIZE);
+    }
+    let metrics = node.balanced().await;
+    assert_eq!(metrics.sum("slim_slow_consumers_evicted_total"), 0);
+    assert_eq!(metrics.sum("slim_deliveries_dropped_total"), 0);
 }

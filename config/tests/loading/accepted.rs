@@ -61,9 +61,9 @@ fn admin_can_be_moved_and_switched_off() {
 
 #[test]
 fn limits_are_read_in_their_units() {
-    let text = "limits:\n  links: 5\n  message_bytes: 1024\n  queue_bytes: 2048\n  pause_ms: 0\n";
+    let text = "limits:\n  links: 5\n  message_bytes: 1024\n  queue_bytes: 4096\n  pause_ms: 0\n";
     let limits = loaded(&with_top(text)).config.limits;
-    assert_eq!((limits.links, limits.message_bytes, limits.queue_bytes), (5, 1024, 2048));
+    assert_eq!((limits.links, limits.message_bytes, limits.queue_bytes), (5, 1024, 4096));
     assert_eq!(limits.pause, Duration::ZERO);
     assert_eq!(limits.handshake, Duration::from_secs(5));
     assert_eq!(limits.partial_message, Duration::from_secs(30));

@@ -26,7 +26,7 @@ endpoint: "1.2.3.4:5" => .tls => required => `insecure: true` to serve without
 @ insecure: !x true => .tls.insecure => expected no tag => remove the tag
 & max_frame_size: 16 => .max_frame_size => from 1 to 15 =>
 & max_header_list_size: 16.5 => .max_header_list_size => a whole number =>
-& keepalive: {time: 0s} => .keepalive.time => above zero =>
+& keepalive: {time: 0s} => .keepalive.time => at least 100ms =>
 & keepalive: {time: 400d} => .keepalive.time => one year =>
 & keepalive: {time: 5 parsecs} => .keepalive.time => a duration => a unit
 & quic: {mtu: 1100} => .quic.mtu => from 1200 to 65000 =>

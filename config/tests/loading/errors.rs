@@ -48,7 +48,7 @@ services:
             insecure: true
 "#;
     let words = "one of `trace`, `debug`, `info`, `warn`, `error`, got the text \"wran\"";
-    let known = "keys known here: links, subscriptions_per_link, message_bytes, queue_bytes";
+    let known = "keys known here: links, subscriptions_per_link, subscriptions, message_bytes";
     let servers = "services.slim/Node_1.dataplane.servers";
     let key = |rest: &str| -> &'static str { format!("{servers}{rest}").leak() };
     assert_errors(
@@ -176,7 +176,7 @@ fn a_node_without_a_server_is_refused() {
 
 #[test]
 fn a_queue_holds_two_messages() {
-    let message = "expected at least twice `message_bytes`, 8388608, got the number `4096`";
+    let message = "expected at least four times `message_bytes`, 16777216, got the number `4096`";
     assert_errors(
         &with_top("limits: { queue_bytes: 4096 }"),
         &[(6, 24, "limits.queue_bytes", message, "raise it or lower")],

@@ -26,11 +26,18 @@ struct Node {
 }
 
 const SLOW_CONSUMER: Duration = Duration::from_millis(1_000);
+const STALLED: Duration = Duration::from_millis(30_000);
 
 impl Node {
     fn new(cores: usize, marks: Marks) -> Self {
-        let config =
-            CoreConfig { marks, slow_consumer: SLOW_CONSUMER, subscriptions_per_link: 4, seed: 7 };
+        let config = CoreConfig {
+            marks,
+            slow_consumer: SLOW_CONSUMER,
+            stalled: STALLED,
+            subscriptions_per_link: 4,
+            subscriptions: 100,
+            seed: 7,
+        };
         let wakes: Vec<Arc<dyn Wake>> =
             (0..cores).map(|_| Arc::new(CountedWake::default()) as Arc<dyn Wake>).collect();
         let (mailboxes, postbox) = Mailboxes::connect(&wakes);
@@ -54,15 +61,8 @@ impl Node {
         self.settle();
     }
 
-    fn publish(
-        &mut self,
-        from: LinkId,
-        class: Class,
-        to: Name,
-        fanout: u32,
-        len: usize,
-    ) -> Forwarded {
-        let header = Header {
+    fn header(&self, class: Class, to: Name, fanout: u32) -> Header {
+        Header {
             kind: Kind::Publish,
             class,
             encoding: Encoding::D6,
@@ -71,7 +71,18 @@ impl Node {
             fanout,
             source: name(0, 0),
             destination: to,
-        };
+        }
+    }
+
+    fn publish(
+        &mut self,
+        from: LinkId,
+        class: Class,
+        to: Name,
+        fanout: u32,
+        len: usize,
+    ) -> Forwarded {
+        let header = self.header(class, to, fanout);
         let now = self.now;
         self.core(from).forward(from, &Envelope { header, body: Bytes::from(vec![0; len]) }, now)
     }
@@ -261,6 +272,74 @@ fn a_finished_link_ends_after_its_last_message() {
     node.cores[0].finish_links();
     assert!(matches!(node.depart(receiver), Some(Departure::Chunk(_))));
     assert_eq!(node.depart(receiver), Some(Departure::Finished));
+}
+
+#[test]
+fn a_link_opened_while_the_node_stops_ends_too() {
+    let mut node = Node::new(1, ROOMY);
+    node.cores[0].finish_links();
+    let late = node.open(0);
+    assert_eq!(node.depart(late), Some(Departure::Finished));
+}
+
+#[test]
+fn a_link_that_takes_nothing_is_stalled_and_one_that_takes_little_is_not() {
+    let mut node = Node::new(1, ROOMY);
+    let (sender, stuck, idle, slow) = (node.open(0), node.open(0), node.open(0), node.open(0));
+    for (id, link) in [(1, stuck), (2, idle), (3, slow)] {
+        node.subscribe(link, name(1, id));
+    }
+    node.publish(sender, Class::Reliable, name(1, 1), 1, 10);
+    // What the transport has taken and not written counts as waiting.
+    assert!(matches!(node.depart(stuck), Some(Departure::Chunk(_))));
+    for _ in 0..2 * SWEEPS {
+        node.publish(sender, Class::Reliable, name(1, 3), 1, 10);
+        assert!(matches!(node.depart(slow), Some(Departure::Chunk(_))));
+        node.now += STALLED / SWEEPS;
+        node.settle();
+    }
+    assert_eq!(node.depart(stuck), Some(Departure::Evicted));
+    assert_eq!((node.depart(idle), node.depart(slow)), (None, None));
+    assert_eq!(node.sum(|c| c.evicted.value()), 1);
+}
+
+#[test]
+fn a_link_with_very_many_subscriptions_leaves_nothing_behind() {
+    let mut node = Node::new(2, ROOMY);
+    node.cores[0].config.subscriptions_per_link = usize::MAX;
+    node.cores[0].config.subscriptions = 10_000;
+    let (link, sender) = (node.open(0), node.open(1));
+    for prefix in 0..10_000 {
+        node.core(link).subscribe(link, Encoding::D6, name(prefix, 1), None).expect("limit");
+    }
+    let error = node.core(link).subscribe(link, Encoding::D6, name(10_000, 1), None);
+    assert_eq!(error, Err(SubscribeError::CoreLimit { limit: 10_000 }));
+    node.core(link).submit(link);
+    node.settle();
+    node.core(link).close_link(link);
+    // A turn applies a bounded number of changes.
+    (0..4).for_each(|_| node.settle());
+    for prefix in 0..10_000 {
+        let forwarded = node.publish(sender, Class::Reliable, name(prefix, 1), 1, 1);
+        assert!(matches!(forwarded, Forwarded::Nowhere));
+    }
+    node.assert_sums();
+}
+
+#[test]
+fn a_source_that_can_wait_learns_that_its_only_target_is_full_before_that_is_evicted() {
+    let mut node = Node::new(1, Marks::new(10_000, 1_000));
+    let (sender, receiver) = (node.open(0), node.open(0));
+    node.subscribe(receiver, name(1, 1));
+    (0..9).for_each(|_| _ = node.publish(sender, Class::Reliable, name(1, 1), 1, 1_000));
+    let header = node.header(Class::Reliable, name(1, 1), 1);
+    let envelope = Envelope { header, body: Bytes::from(vec![0; 1_000]) };
+    let full = node.cores[0].full_target(sender, &envelope).expect("no room");
+    assert_eq!(full.id(), receiver);
+    while let Some(Departure::Chunk(_)) = node.depart(receiver) {}
+    assert!(node.cores[0].full_target(sender, &envelope).is_none());
+    node.core(receiver).close_link(receiver);
+    assert!(full.is_closed(), "nobody waits for a link that has gone");
 }
 
 #[derive(Clone, Debug)]

@@ -8,8 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::Connection;
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Gateway, Http2Settings, Streams, stream};
 use crate::link::incident::Incident;
@@ -86,7 +85,7 @@ fn builder(settings: &Http2Settings) -> h2::server::Builder {
 enum Chore {
     /// The peer did not answer a ping.
     GiveUp,
-    /// Time for the first stream is up.
+    /// Time for the first stream is up, or for another after the last.
     ExpectStream,
     /// The connection is old.
     Retire,
@@ -107,23 +106,19 @@ where
 {
     let streams = Streams::default();
     let ping_pong = connection.ping_pong().expect("taken once per connection");
-    let mut chores = chores(ping_pong, deadline, settings, gateway.finish.clone());
-    let mut had_stream = false;
+    let mut chores = chores(ping_pong, deadline, settings, &streams, gateway);
     loop {
         let chore = tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    had_stream = true;
                     let open = streams.open();
-                    let serve = stream::serve_stream(request, respond, peer, Rc::clone(gateway));
-                    gateway.tasks.spawn_local(async move {
-                        serve.await;
-                        drop(open);
-                    });
+                    let gateway = Rc::clone(gateway);
+                    let tasks = gateway.tasks.clone();
+                    tasks.spawn_local(stream::serve_stream(request, respond, peer, gateway, open));
                     continue;
                 }
-                Some(Err(error)) => return ended_with(&error, had_stream),
+                Some(Err(error)) => return ended_with(&error, streams.had_link()),
                 None => return Ended::Closed,
             },
             Some(chore) = chores.next() => chore,
@@ -132,7 +127,7 @@ where
             Chore::GiveUp => {
                 return Ended::Incident(Incident::KeepaliveTimeout, "half-open".into());
             }
-            Chore::ExpectStream if had_stream => {}
+            Chore::ExpectStream if streams.had_link() => return Ended::Closed,
             Chore::ExpectStream => {
                 return Ended::Incident(Incident::HandshakeTimeout, "no stream".into());
             }
@@ -148,15 +143,18 @@ fn chores(
     ping_pong: PingPong,
     deadline: Instant,
     settings: Http2Settings,
-    finish: CancellationToken,
+    streams: &Streams,
+    gateway: &Gateway,
 ) -> FuturesUnordered<LocalBoxFuture<'static, Chore>> {
     let chores = FuturesUnordered::<LocalBoxFuture<'static, Chore>>::new();
     chores.push(Box::pin(async move {
         keepalive(ping_pong, settings).await;
         Chore::GiveUp
     }));
+    let (finish, streams) = (gateway.finish.clone(), streams.clone());
+    let limit = gateway.limits.handshake;
     chores.push(Box::pin(async move {
-        sleep_until(deadline).await;
+        streams.idle(deadline, limit).await;
         Chore::ExpectStream
     }));
     chores.push(Box::pin(async move {
@@ -206,10 +204,10 @@ async fn keepalive(mut ping_pong: PingPong, settings: Http2Settings) {
     }
 }
 
-/// A connection lost with a stream open is reported by that stream.
-fn ended_with(error: &h2::Error, had_stream: bool) -> Ended {
+/// A connection lost with a link open is reported by that link's stream.
+fn ended_with(error: &h2::Error, had_link: bool) -> Ended {
     match incident_of(error) {
-        Incident::ConnectionLost if had_stream => Ended::Closed,
+        Incident::ConnectionLost if had_link => Ended::Closed,
         incident => Ended::Incident(incident, error.to_string()),
     }
 }

@@ -13,9 +13,11 @@ mod writer;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -99,18 +101,26 @@ impl Gateway {
     }
 }
 
-/// How many connections and links the whole node may have (`limits.links` of each).
+/// What the whole node may have: connections and links (`limits.links` of each), and bytes of
+/// begun messages.
 #[derive(Clone, Debug)]
 pub struct Places {
     connections: Arc<Semaphore>,
     links: Arc<Semaphore>,
+    partial: Arc<AtomicUsize>,
+    partial_limit: usize,
 }
 
 impl Places {
-    /// Places for `limit` connections and as many links.
-    pub fn new(limit: usize) -> Self {
+    /// Places for `limit` connections and as many links, whose begun messages may take
+    /// `partial_limit` bytes together.
+    pub fn new(limit: usize, partial_limit: usize) -> Self {
         let places = || Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self { connections: places(), links: places() }
+        Self { connections: places(), links: places(), partial: Arc::default(), partial_limit }
+    }
+
+    fn partial_room(&self) -> PartialRoom {
+        PartialRoom { all: Arc::clone(&self.partial), limit: self.partial_limit, taken: 0 }
     }
 
     /// A connection's place until it is dropped; `None` when all are taken.
@@ -123,6 +133,34 @@ impl Places {
     }
 }
 
+/// The room that one link's begun message takes of what all have.
+#[derive(Debug)]
+struct PartialRoom {
+    all: Arc<AtomicUsize>,
+    limit: usize,
+    taken: usize,
+}
+
+impl PartialRoom {
+    /// Takes `bytes` in all; returns whether that is within the limit of all.
+    fn resize(&mut self, bytes: usize) -> bool {
+        if bytes == self.taken {
+            return true;
+        }
+        let before = self.all.fetch_add(bytes.wrapping_sub(self.taken), Ordering::Relaxed);
+        let after = before.wrapping_add(bytes.wrapping_sub(self.taken));
+        let grows = bytes > self.taken;
+        self.taken = bytes;
+        !grows || after <= self.limit
+    }
+}
+
+impl Drop for PartialRoom {
+    fn drop(&mut self) {
+        self.resize(0);
+    }
+}
+
 /// The streams that a connection has open.
 #[derive(Clone, Debug, Default)]
 struct Streams(Rc<OpenCount>);
@@ -130,17 +168,38 @@ struct Streams(Rc<OpenCount>);
 #[derive(Debug, Default)]
 struct OpenCount {
     open: Cell<usize>,
+    /// Those that were accepted as links.
+    links: Cell<usize>,
+    had_link: Cell<bool>,
     none_left: Notify,
 }
 
 impl Streams {
     fn open(&self) -> OpenStream {
         self.0.open.set(self.count() + 1);
-        OpenStream(self.clone())
+        OpenStream { streams: self.clone(), link: Cell::new(false) }
     }
 
     fn count(&self) -> usize {
         self.0.open.get()
+    }
+
+    /// Resolves when the connection has had no link at `first`, or during `limit` after that.
+    async fn idle(&self, first: Instant, limit: Duration) {
+        sleep_until(first).await;
+        let mut was_idle = true;
+        loop {
+            let idle = self.0.links.get() == 0;
+            if idle && was_idle {
+                return;
+            }
+            was_idle = idle;
+            tokio::time::sleep(limit).await;
+        }
+    }
+
+    fn had_link(&self) -> bool {
+        self.0.had_link.get()
     }
 
     async fn all_ended(&self) {
@@ -150,14 +209,29 @@ impl Streams {
     }
 }
 
-struct OpenStream(Streams);
+/// A stream that is open, and whether it is a link.
+struct OpenStream {
+    streams: Streams,
+    link: Cell<bool>,
+}
+
+impl OpenStream {
+    fn is_link(&self) {
+        self.link.set(true);
+        self.streams.0.had_link.set(true);
+        self.streams.0.links.set(self.streams.0.links.get() + 1);
+    }
+}
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let left = self.0.count() - 1;
-        self.0.0.open.set(left);
-        if left == 0 {
-            self.0.0.none_left.notify_one();
+        let counts = &self.streams.0;
+        if self.link.get() {
+            counts.links.set(counts.links.get() - 1);
+        }
+        counts.open.set(counts.open.get() - 1);
+        if counts.open.get() == 0 {
+            counts.none_left.notify_one();
         }
     }
 }

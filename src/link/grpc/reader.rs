@@ -1,4 +1,4 @@
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
@@ -13,9 +13,9 @@ use slim_wire::{DecodeError, Envelope, Kind};
 use tokio::time::timeout_at;
 use tonic::Status;
 
-use super::Gateway;
 use super::flow::Flow;
 use super::stream::Ended;
+use super::{Gateway, PartialRoom};
 use crate::datapath::{LinkId, Port, RefuseReason};
 use crate::link::incident::Incident;
 
@@ -28,6 +28,10 @@ pub(super) struct Reader {
     /// Since when a message is incomplete.
     begun: Option<Instant>,
     dialect: Option<Detected>,
+    /// Room taken for the incomplete message.
+    partial: PartialRoom,
+    /// Bytes read since others had their turn.
+    since_yield: usize,
     /// Whether subscriptions have changed since all cores last knew.
     changed: bool,
     flow: Flow,
@@ -36,6 +40,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(gateway: Rc<Gateway>, link: LinkId, peer: SocketAddr) -> Self {
         let messages = MessageReader::new(gateway.limits.message_bytes);
+        let partial = gateway.places.partial_room();
         Self {
             gateway,
             link,
@@ -43,6 +48,8 @@ impl Reader {
             messages,
             begun: None,
             dialect: None,
+            partial,
+            since_yield: 0,
             changed: false,
             flow: Flow::default(),
         }
@@ -56,6 +63,10 @@ impl Reader {
                 Some(begun) => {
                     let deadline = begun + self.gateway.limits.partial_message;
                     let Ok(chunk) = timeout_at(deadline.into(), self.next_chunk(body)).await else {
+                        if self.gateway.stop_reading.get() {
+                            // It is this node that reads no further.
+                            return pending().await;
+                        }
                         let status = Status::deadline_exceeded("message not completed in time");
                         return Ended::Refused(Incident::MessageStalled, status);
                     };
@@ -69,11 +80,10 @@ impl Reader {
             };
             let len = chunk.len();
             let read = self.read_chunk(chunk).await;
-            self.settle().await;
-            if let Err(ended) = read {
+            self.settle(len).await;
+            if let Err(ended) = read.and_then(|()| self.note_progress()) {
                 return ended;
             }
-            self.note_progress();
             // Only now may the client send as much again: a paused source fills its window.
             if let Err(error) = body.flow_control().release_capacity(len) {
                 return Ended::Broken(error);
@@ -97,13 +107,21 @@ impl Reader {
         }
     }
 
-    /// A message that is not complete has a deadline, which further bytes do not extend.
-    fn note_progress(&mut self) {
+    /// A message that is not complete has a deadline, which further bytes do not extend, and
+    /// takes room that all links share.
+    fn note_progress(&mut self) -> Result<(), Ended> {
         self.begun = match (self.messages.is_mid_message(), self.begun) {
             (false, _) => None,
             (true, Some(begun)) => Some(begun),
             (true, None) => Some(Instant::now()),
         };
+        if self.partial.resize(self.messages.held()) {
+            return Ok(());
+        }
+        let status = Status::resource_exhausted(
+            "this node has no room for more begun messages (limits.partial_bytes)",
+        );
+        Err(Ended::Refused(Incident::MessageRefused, status))
     }
 
     async fn read_chunk(&mut self, chunk: Bytes) -> Result<(), Ended> {
@@ -184,8 +202,15 @@ impl Reader {
     }
 
     async fn forward(&mut self, envelope: &Envelope, now: Instant) {
+        let len = envelope.body.len();
+        if self.flow.may_wait(len) {
+            let full = self.gateway.core.borrow_mut().full_target(self.link, envelope);
+            if let Some(port) = full {
+                self.pause(&port).await;
+            }
+        }
         let forwarded = self.gateway.core.borrow_mut().forward(self.link, envelope, now);
-        if let Some(port) = self.flow.wait_for(forwarded) {
+        if let Some(port) = self.flow.wait_for(forwarded, len) {
             self.pause(&port).await;
         }
     }
@@ -199,7 +224,7 @@ impl Reader {
             core.marks().soft
         };
         let until = Instant::now() + self.gateway.limits.pause;
-        while port.queued() > soft {
+        while port.queued() > soft && !port.is_closed() {
             if Instant::now() >= until {
                 self.flow.give_up();
                 return;
@@ -224,10 +249,14 @@ impl Reader {
 
     /// After a chunk: this dialect has no acknowledgements, so the stream is not read on before
     /// its subscriptions are made. Also lets other streams have their turn.
-    async fn settle(&mut self) {
+    async fn settle(&mut self, len: usize) {
         self.submitted().await;
         self.gateway.core.borrow_mut().flush();
-        tokio::task::coop::consume_budget().await;
+        self.since_yield += len;
+        if self.since_yield >= TURN_BYTES {
+            self.since_yield = 0;
+            tokio::task::yield_now().await;
+        }
     }
 
     fn refuse_framing(&self, error: &FramingError) -> Ended {
@@ -258,5 +287,9 @@ impl Reader {
         Err(Ended::Refused(Incident::MessageRefused, status))
     }
 }
+
+/// A stream hands its thread on after so many bytes: what it sent wants to be written before
+/// more of it is read.
+const TURN_BYTES: usize = 64 * 1024;
 
 const PAUSE_STEP: Duration = Duration::from_millis(1);

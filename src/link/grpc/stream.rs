@@ -9,7 +9,7 @@ use slim_compat_grpc::service::{self, Refusal};
 use tonic::Status;
 
 use super::reader::Reader;
-use super::{Gateway, writer};
+use super::{Gateway, OpenStream, writer};
 use crate::datapath::{Framing, LinkId};
 use crate::link::incident::Incident;
 
@@ -34,11 +34,12 @@ pub(super) async fn serve_stream(
     mut respond: SendResponse<Bytes>,
     peer: SocketAddr,
     gateway: Rc<Gateway>,
+    open: OpenStream,
 ) {
     if let Err(refusal) = service::open_channel(&request) {
         return refuse(&gateway, respond, peer, Incident::StreamRefused, refusal);
     }
-    let Some(permit) = gateway.places.take_link() else {
+    let Some(place) = gateway.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
         return refuse(&gateway, respond, peer, Incident::LinkLimit, Refusal::Status(status));
     };
@@ -46,23 +47,54 @@ pub(super) async fn serve_stream(
     let Ok(mut send) = respond.send_response(service::channel_response(()), false) else {
         return;
     };
-    let link = gateway.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
-    let mut reader = Reader::new(Rc::clone(&gateway), link, peer);
+    open.is_link();
+    let link = OpenLink::new(&gateway, peer);
+    let mut reader = Reader::new(Rc::clone(&gateway), link.id, peer);
     let mut body = request.into_body();
     let ended = tokio::select! {
         biased;
         ended = reader.run(&mut body) => ended,
-        ended = writer::run(&gateway, link, &mut send) => ended,
+        ended = writer::run(&gateway, link.id, &mut send) => ended,
     };
-    close_link(&gateway, link);
-    drop(permit);
-    end(&gateway, send, peer, ended);
+    drop(link);
+    let says_goodbye = matches!(ended, Ended::ByClient | Ended::Refused(..));
+    end(&gateway, &mut send, peer, ended);
+    if says_goodbye {
+        // What the transport still holds for a client that does not read is given up with its
+        // place.
+        drop(open);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(LINGER).await;
+            send.send_reset(Reason::CANCEL);
+            drop(place);
+        });
+    }
 }
 
-fn close_link(gateway: &Gateway, link: LinkId) {
-    let mut core = gateway.core.borrow_mut();
-    core.close_link(link);
-    core.flush();
+/// How long the last bytes of a stream may take to leave.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A link of the core until it is dropped, even by a panic.
+struct OpenLink {
+    gateway: Rc<Gateway>,
+    id: LinkId,
+}
+
+impl OpenLink {
+    fn new(gateway: &Rc<Gateway>, peer: SocketAddr) -> Self {
+        let id = gateway.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
+        Self { gateway: Rc::clone(gateway), id }
+    }
+}
+
+impl Drop for OpenLink {
+    fn drop(&mut self) {
+        // A panic in the core itself may have left it borrowed; then the node is lost anyway.
+        if let Ok(mut core) = self.gateway.core.try_borrow_mut() {
+            core.close_link(self.id);
+            core.flush();
+        }
+    }
 }
 
 fn refuse(
@@ -78,7 +110,7 @@ fn refuse(
 }
 
 /// Tells the client how its stream ended. A client that has gone is not told: sending fails then.
-fn end(gateway: &Gateway, mut send: SendStream<Bytes>, peer: SocketAddr, ended: Ended) {
+fn end(gateway: &Gateway, send: &mut SendStream<Bytes>, peer: SocketAddr, ended: Ended) {
     match ended {
         Ended::ByClient | Ended::Finished => {
             let _ = send.send_trailers(service::trailers(&Status::ok("")));
