@@ -18,7 +18,7 @@ pub struct Server {
     /// `tls`; `None` without, which takes an explicit `insecure: true`.
     pub tls: Option<ServerTls>,
     /// `max_frame_size`: largest HTTP/2 frame in bytes. In the file MiB from 1 to 15; default
-    /// none, which is the 16 KiB of HTTP/2.
+    /// none, which is the 16 KiB of HTTP/2. The node asks for at most 64 KiB.
     pub max_frame_size: Option<u32>,
     /// `max_concurrent_streams`: streams that a connection may have open. Default none in the
     /// file, which is 100.
