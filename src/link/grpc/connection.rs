@@ -10,6 +10,7 @@ use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
+use super::lingering::Lingering;
 use super::{Gateway, Http2Settings, Streams, stream};
 use crate::link::incident::Incident;
 
@@ -27,8 +28,9 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// The default of published servers for request headers.
 const HEADER_LIST_BYTES: u32 = 16 * 1024;
 
-/// How long a finished connection may take to say goodbye.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a finished connection may take to say goodbye: until its client has read what was
+/// written last.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// How a connection ended.
 enum Ended {
@@ -48,7 +50,8 @@ pub async fn serve_connection<Io>(
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let deadline = Instant::from_std(accepted + gateway.limits.handshake);
-    let handshake = timeout_at(deadline, builder(&settings).handshake(io));
+    let handshake =
+        timeout_at(deadline, builder(&settings).handshake(Lingering::new(io, Rc::clone(&gateway))));
     let handshake = tokio::select! {
         done = handshake => done,
         // Who has not even said hello does not keep the node from stopping.

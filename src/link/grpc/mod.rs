@@ -6,6 +6,7 @@
 
 mod connection;
 mod flow;
+mod lingering;
 mod reader;
 mod stream;
 mod writer;
