@@ -56,9 +56,10 @@ pub(super) async fn serve_stream(
         ended = reader.run(&mut body) => ended,
         ended = writer::run(&gateway, link.id, &mut send) => ended,
     };
-    drop(link);
     let says_goodbye = matches!(ended, Ended::ByClient | Ended::Refused(..));
     end(&gateway, &mut send, peer, ended);
+    // After its incident, so that who sees the link gone sees why.
+    drop(link);
     if says_goodbye {
         // What the transport still holds for a client that does not read is given up with its
         // place.
