@@ -28,6 +28,9 @@ pub(super) struct Reader {
     /// Since when a message is incomplete.
     begun: Option<Instant>,
     dialect: Option<Detected>,
+    /// When the chunk was read, or reading went on after a wait: a queue's clock must not start
+    /// in the past, so what a source waited never counts against its target.
+    now: Instant,
     /// Room taken for the incomplete message.
     partial: PartialRoom,
     /// Bytes read since others had their turn.
@@ -48,6 +51,7 @@ impl Reader {
             messages,
             begun: None,
             dialect: None,
+            now: Instant::now(),
             partial,
             since_yield: 0,
             changed: false,
@@ -125,13 +129,13 @@ impl Reader {
     }
 
     async fn read_chunk(&mut self, chunk: Bytes) -> Result<(), Ended> {
-        let now = Instant::now();
+        self.now = Instant::now();
         self.messages.push(chunk);
         loop {
             match self.messages.next() {
                 Ok(Some(message)) => {
                     self.begun = None;
-                    self.read_message(message, now).await?;
+                    self.read_message(message).await?;
                 }
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(self.refuse_framing(&error)),
@@ -139,7 +143,7 @@ impl Reader {
         }
     }
 
-    async fn read_message(&mut self, message: Bytes, now: Instant) -> Result<(), Ended> {
+    async fn read_message(&mut self, message: Bytes) -> Result<(), Ended> {
         let dialect = match self.dialect {
             Some(dialect) => dialect,
             None => match detect(&message) {
@@ -148,7 +152,7 @@ impl Reader {
             },
         };
         match dialect {
-            Detected::D6 => self.route::<D6>(message, now).await,
+            Detected::D6 => self.route::<D6>(message).await,
             Detected::D7 | Detected::D7L | Detected::D20 => {
                 let releases = dialect.releases();
                 let status = Status::unimplemented(format!(
@@ -159,7 +163,7 @@ impl Reader {
         }
     }
 
-    async fn route<D: Dialect>(&mut self, message: Bytes, now: Instant) -> Result<(), Ended> {
+    async fn route<D: Dialect>(&mut self, message: Bytes) -> Result<(), Ended> {
         let inbound = match D::read(&message) {
             Ok(inbound) => inbound,
             Err(error) => return self.refuse_message(&error),
@@ -188,20 +192,17 @@ impl Reader {
                 // What the client subscribed to just now may be where the answer goes.
                 self.submitted().await;
                 let body = if steers { self.cleared::<D>(&message)? } else { message };
-                self.forward(&Envelope { header, body }, now).await;
+                self.forward(&Envelope { header, body }).await;
             }
         }
         Ok(())
     }
 
     fn cleared<D: Dialect>(&self, message: &[u8]) -> Result<Bytes, Ended> {
-        D::clear_steering(message).or_else(|error| {
-            self.refuse_message(&error)?;
-            unreachable!("a message that was read can be rewritten")
-        })
+        D::clear_steering(message).map_err(|error| self.undecodable(&error))
     }
 
-    async fn forward(&mut self, envelope: &Envelope, now: Instant) {
+    async fn forward(&mut self, envelope: &Envelope) {
         let len = envelope.body.len();
         if self.flow.may_wait(len) {
             let full = self.gateway.core.borrow_mut().full_target(self.link, envelope);
@@ -209,7 +210,7 @@ impl Reader {
                 self.pause(&port).await;
             }
         }
-        let forwarded = self.gateway.core.borrow_mut().forward(self.link, envelope, now);
+        let forwarded = self.gateway.core.borrow_mut().forward(self.link, envelope, self.now);
         if let Some(port) = self.flow.wait_for(forwarded, len) {
             self.pause(&port).await;
         }
@@ -227,10 +228,11 @@ impl Reader {
         while port.queued() > soft && !port.is_closed() {
             if Instant::now() >= until {
                 self.flow.give_up();
-                return;
+                break;
             }
             tokio::time::sleep(PAUSE_STEP).await;
         }
+        self.now = Instant::now();
     }
 
     /// Waits until the node knows what the client subscribed to.
@@ -282,9 +284,14 @@ impl Reader {
             self.gateway.report(Incident::MessageRefused, &self.peer, error);
             return Ok(());
         }
-        core.counters().refuse(RefuseReason::Undecodable);
+        drop(core);
+        Err(self.undecodable(error))
+    }
+
+    fn undecodable(&self, error: &DecodeError) -> Ended {
+        self.gateway.core.borrow().counters().refuse(RefuseReason::Undecodable);
         let status = Status::invalid_argument(format!("{error}; {}", error.hint()));
-        Err(Ended::Refused(Incident::MessageRefused, status))
+        Ended::Refused(Incident::MessageRefused, status)
     }
 }
 
