@@ -14,3 +14,22 @@ pub const NAME_COMPONENT_BYTES: usize = 1024;
 pub const PACKING_THRESHOLD_BYTES: usize = 2048;
 
 const _: () = assert!(PACKING_THRESHOLD_BYTES < GRPC_MESSAGE_BYTES);
+
+/// Length of a native frame's header in bytes.
+pub const HEADER_BYTES: usize = 104;
+
+/// Longest native frame in bytes that any node may be configured to take.
+pub const FRAME_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest session part of a native frame in bytes.
+pub const SESSION_PART_BYTES: usize = 64 * 1024;
+
+/// Data streams of a native link in each direction. Messages of one session and source share a
+/// lane, so that they keep their order and others do not wait for them.
+pub const LANES: u8 = 8;
+
+/// Consecutive frames to one target travel together up to so many bytes, so that none of them
+/// keeps a core for long.
+pub const RUN_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(GRPC_MESSAGE_BYTES < FRAME_BYTES && RUN_BYTES < FRAME_BYTES);
