@@ -24,6 +24,11 @@ pub const FRAME_BYTES: usize = 16 * 1024 * 1024;
 /// Longest session part of a native frame in bytes.
 pub const SESSION_PART_BYTES: usize = 64 * 1024;
 
+/// Entries in the metadata of one message. Published protocols name no limit; together with
+/// [`SESSION_PART_BYTES`], which bounds all texts of a message at once, this one bounds the work
+/// of telling their keys apart.
+pub const METADATA_ENTRIES: usize = 256;
+
 /// Data streams of a native link in each direction. Messages of one session and source share a
 /// lane, so that they keep their order and others do not wait for them.
 pub const LANES: u8 = 8;
