@@ -15,20 +15,20 @@ pub struct D6;
 // Field numbers of the published schema.
 const SUBSCRIBE: u32 = 1;
 const UNSUBSCRIBE: u32 = 2;
-const PUBLISH: u32 = 3;
-const MESSAGE_METADATA: u32 = 4;
-const BODY_HEADER: u32 = 1;
-const PUBLISH_SESSION: u32 = 2;
-const PUBLISH_CONTENT: u32 = 3;
-const SESSION_MESSAGE_TYPE: u32 = 2;
-const SESSION_ID: u32 = 3;
-const HEADER_SOURCE: u32 = 1;
-const HEADER_DESTINATION: u32 = 2;
-const HEADER_FANOUT: u32 = 3;
+pub(crate) const PUBLISH: u32 = 3;
+pub(crate) const MESSAGE_METADATA: u32 = 4;
+pub(crate) const BODY_HEADER: u32 = 1;
+pub(crate) const PUBLISH_SESSION: u32 = 2;
+pub(crate) const PUBLISH_CONTENT: u32 = 3;
+pub(crate) const SESSION_MESSAGE_TYPE: u32 = 2;
+pub(crate) const SESSION_ID: u32 = 3;
+pub(crate) const HEADER_SOURCE: u32 = 1;
+pub(crate) const HEADER_DESTINATION: u32 = 2;
+pub(crate) const HEADER_FANOUT: u32 = 3;
 const HEADER_RECV_FROM: u32 = 4;
 const HEADER_FORWARD_TO: u32 = 5;
 const HEADER_INCOMING_CONN: u32 = 6;
-const HEADER_ERROR: u32 = 7;
+pub(crate) const HEADER_ERROR: u32 = 7;
 
 static ORIGINAL_NAME: Schema = Schema {
     name: "session name",
@@ -244,10 +244,10 @@ fn read_name(name: &[u8], field: &'static str) -> Result<Name, DecodeError> {
 
 /// The class of a publish by its session message type, and the session's id.
 fn read_session(session: &[u8]) -> Result<(Class, u32), DecodeError> {
-    const P2P_MESSAGE: u64 = 1;
-    const P2P_RELIABLE: u64 = 2;
-    const MULTICAST_MESSAGE: u64 = 4;
-    const RETRANSMISSION: u64 = 6;
+    const P2P_MESSAGE: u32 = 1;
+    const P2P_RELIABLE: u32 = 2;
+    const MULTICAST_MESSAGE: u32 = 4;
+    const RETRANSMISSION: u32 = 6;
     let (mut message_type, mut session_id) = (None, None);
     let mut fields = Fields::new("session", session);
     while let Some((number, value)) = fields.next()? {
@@ -259,13 +259,13 @@ fn read_session(session: &[u8]) -> Result<(Class, u32), DecodeError> {
             _ => SESSION.check_field(number, value)?,
         }
     }
-    let class = match message_type.unwrap_or(0) {
+    // Protobuf readers take the low bits of a number that is too wide for its field.
+    let class = match message_type.unwrap_or(0) as u32 {
         P2P_MESSAGE => Class::BestEffort,
         // Group messages do not say whether their session is reliable: assume that it is.
         0 | P2P_RELIABLE | MULTICAST_MESSAGE | RETRANSMISSION => Class::Reliable,
         _ => Class::Control,
     };
-    // Protobuf readers take the low bits of a number that is too wide for its field.
     Ok((class, session_id.unwrap_or(0) as u32))
 }
 
