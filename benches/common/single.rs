@@ -17,6 +17,7 @@ pub(crate) fn core() -> (Core, Postbox) {
     let config = CoreConfig {
         marks: Marks::new(16 * 1024 * 1024, 256 * 1024),
         slow_consumer: Duration::from_secs(1),
+        message_bytes: 4 << 20,
         subscriptions_per_link: 10_000,
         subscriptions: 1_000_000,
         stalled: std::time::Duration::from_secs(30),

@@ -203,6 +203,5 @@ fn read_quic(value: Value<'_>) -> Option<Quic> {
             .unwrap_or(default.idle_timeout),
     };
     section.finish();
-    value.warn("valid, but QUIC is not served yet", None);
     Some(quic)
 }

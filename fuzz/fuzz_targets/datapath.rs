@@ -132,6 +132,7 @@ impl Node {
         let config = CoreConfig {
             marks: MARKS,
             slow_consumer: SLOW_CONSUMER,
+            message_bytes: 4 << 20,
             subscriptions_per_link: SUBSCRIPTIONS,
             subscriptions: 1_000_000,
             stalled: std::time::Duration::from_secs(30),

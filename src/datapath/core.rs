@@ -8,10 +8,10 @@ use slotmap::SlotMap;
 use thiserror::Error;
 
 use super::counters::{Counters, DropReason};
-use super::egress::{Chunk, Egress, Framing};
+use super::egress::{Chunk, Egress};
 use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
-use super::port::{CoreId, LinkId, Marks, Port};
+use super::port::{CoreId, Framing, LinkId, Marks, Port};
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 
@@ -24,6 +24,8 @@ pub struct CoreConfig {
     pub slow_consumer: Duration,
     /// How long a link may take nothing of what waits for it.
     pub stalled: Duration,
+    /// Longest message, or native frame, in bytes.
+    pub message_bytes: usize,
     /// Subscriptions that one link may have.
     pub subscriptions_per_link: usize,
     /// Subscriptions that all links of this core may have.
@@ -50,6 +52,9 @@ pub struct Core {
     rearm: bool,
     next_sweep: Option<Instant>,
     finishing: bool,
+    /// Native links that have something to do, and who drives them.
+    ready: Vec<LinkId>,
+    driver: Option<Waker>,
 }
 
 /// A link that took nothing during so many sweeps in a row is stalled.
@@ -72,7 +77,26 @@ pub(super) struct Link {
     /// The transport has written bytes since the last sweep.
     progressed: bool,
     idle_sweeps: u32,
-    waker: Option<Waker>,
+    waiting: Waiting,
+}
+
+/// How whoever moves a link's bytes learns that there is something to do.
+enum Waiting {
+    /// A task of its own waits, or works and will look again.
+    Task(Option<Waker>),
+    /// One driver for all native links of the core; whether the link is on its list.
+    Listed(bool),
+}
+
+/// What is to become of a native link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Open,
+    /// All is written, and the link is to end.
+    Finished,
+    /// It is to be cut off: it is too slow.
+    Evicted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +157,8 @@ impl Core {
             rearm: false,
             next_sweep: None,
             finishing: false,
+            ready: Vec::new(),
+            driver: None,
         }
     }
 
@@ -151,14 +177,14 @@ impl Core {
         &self.config.marks
     }
 
-    /// Adds a link that frames messages as `framing`; `peer` is the address of its other end.
+    /// Adds a link that speaks `framing`; `peer` is the address of its other end.
     pub fn open_link(&mut self, peer: &str, framing: Framing) -> LinkId {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
         let key = self.links.insert_with_key(|key| {
-            let port = Arc::new(Port::new(LinkId { core, key }, peer));
+            let port = Arc::new(Port::new(LinkId { core, key }, framing, peer));
             Link {
-                egress: Egress::new(port, framing),
+                egress: Egress::new(port),
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,
@@ -166,7 +192,10 @@ impl Core {
                 writing: false,
                 progressed: false,
                 idle_sweeps: 0,
-                waker: None,
+                waiting: match framing {
+                    Framing::Grpc => Waiting::Task(None),
+                    Framing::Native | Framing::Node(_) => Waiting::Listed(false),
+                },
             }
         });
         self.counters.links.add(1);
@@ -268,7 +297,7 @@ impl Core {
         self.submit(id);
         match self.links.get_mut(id.key) {
             Some(link) if link.submitted => {
-                link.waker = Some(cx.waker().clone());
+                link.wait(cx);
                 Poll::Pending
             }
             _ => Poll::Ready(()),
@@ -280,16 +309,21 @@ impl Core {
         if self.poll_evicted(id, cx).is_ready() {
             return Poll::Ready(Departure::Evicted);
         }
-        let Some(link) = self.links.get_mut(id.key) else {
-            return Poll::Ready(Departure::Finished);
-        };
+        if let Some(chunk) = self.pop(id, 0) {
+            return Poll::Ready(Departure::Chunk(chunk));
+        }
+        match self.fate(id) {
+            Fate::Finished => Poll::Ready(Departure::Finished),
+            Fate::Open | Fate::Evicted => Poll::Pending,
+        }
+    }
+
+    /// The next bytes of one queue of the link to write. Asking says that what was taken before
+    /// is written.
+    pub fn pop(&mut self, id: LinkId, queue: u8) -> Option<Chunk> {
+        let link = self.links.get_mut(id.key)?;
         link.progressed |= std::mem::take(&mut link.writing);
-        let Some(chunk) = link.egress.pop() else {
-            return match link.state {
-                LinkState::Finishing => Poll::Ready(Departure::Finished),
-                LinkState::Open | LinkState::Evicted => Poll::Pending,
-            };
-        };
+        let chunk = link.egress.pop(queue)?;
         link.writing = true;
         self.counters.queued.sub(chunk.messages);
         self.counters.written.add(chunk.messages);
@@ -297,7 +331,61 @@ impl Core {
         if link.egress.port().queued() <= self.config.marks.soft && self.clocks.stop(id) {
             self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
         }
-        Poll::Ready(Departure::Chunk(chunk))
+        Some(chunk)
+    }
+
+    /// What is to become of the link; one that is gone is finished.
+    pub fn fate(&self, id: LinkId) -> Fate {
+        match self.links.get(id.key) {
+            None => Fate::Finished,
+            Some(link) => match link.state {
+                LinkState::Open => Fate::Open,
+                LinkState::Finishing if link.egress.messages() > 0 => Fate::Open,
+                LinkState::Finishing => Fate::Finished,
+                LinkState::Evicted => Fate::Evicted,
+            },
+        }
+    }
+
+    /// The transport of a native link has not written all that it took: it waits for its peer.
+    /// Otherwise the link has nothing to show for as long as nothing waits for it.
+    pub fn note_blocked(&mut self, id: LinkId, blocked: bool) {
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.progressed |= link.writing && !blocked;
+            link.writing = blocked;
+        }
+    }
+
+    /// From now on best effort of up to so many bytes leaves on the link's queue [`DATAGRAMS`](super::DATAGRAMS).
+    pub fn allow_datagrams(&mut self, id: LinkId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.egress.allow_datagrams(bytes);
+        }
+    }
+
+    /// Whether all cores have applied what was last submitted of the link.
+    pub fn is_settled(&self, id: LinkId) -> bool {
+        self.links.get(id.key).is_none_or(|link| !link.submitted)
+    }
+
+    /// Moves the native links that have something to do into `ready`: bytes to write, changes
+    /// that were applied, an end.
+    pub fn take_ready(&mut self, ready: &mut Vec<LinkId>) {
+        for id in &self.ready {
+            if let Some(link) = self.links.get_mut(id.key) {
+                link.waiting = Waiting::Listed(false);
+            }
+        }
+        ready.append(&mut self.ready);
+    }
+
+    /// Ready when a native link has something to do.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ready.is_empty() {
+            self.driver = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     /// Ready when the link is to be cut off; for transports that wait for room to write.
@@ -305,7 +393,7 @@ impl Core {
         match self.links.get_mut(id.key) {
             Some(link) if link.state == LinkState::Evicted => Poll::Ready(()),
             Some(link) => {
-                link.waker = Some(cx.waker().clone());
+                link.wait(cx);
                 Poll::Pending
             }
             None => Poll::Pending,
@@ -320,7 +408,7 @@ impl Core {
             if link.state == LinkState::Open {
                 link.state = LinkState::Finishing;
             }
-            link.wake();
+            link.wake(&mut self.ready);
         }
     }
 
@@ -346,11 +434,12 @@ impl Core {
                 Mail::Done(id) => {
                     if let Some(link) = self.links.get_mut(id.key) {
                         link.submitted = false;
-                        link.wake();
+                        link.wake(&mut self.ready);
                     }
                 }
                 Mail::Deliver(envelope, targets) => {
-                    self.counters.received_from_cores.add(targets.len() as u64);
+                    let copies = targets.len() as u64 * u64::from(envelope.messages);
+                    self.counters.received_from_cores.add(copies);
                     for target in targets {
                         self.push(target, &envelope, now);
                     }
@@ -370,8 +459,13 @@ impl Core {
     pub fn flush(&mut self) {
         self.mail.flush();
         if std::mem::take(&mut self.rearm) || !self.slow_events.is_empty() {
-            // The driver has a deadline to mind, or lines to log.
+            // The core has a deadline to mind, or lines to log.
             self.mail.wake_self();
+        }
+        if !self.ready.is_empty()
+            && let Some(driver) = self.driver.take()
+        {
+            driver.wake();
         }
     }
 
@@ -391,19 +485,17 @@ impl Core {
     pub(super) fn push(&mut self, id: LinkId, envelope: &Envelope, now: Instant) {
         let Some(link) = self.links.get_mut(id.key) else {
             // Its port has gone with it, and with the port the room that was taken there.
-            self.counters.drop_copies(DropReason::LinkClosed, 1);
+            self.counters.drop_copies(DropReason::LinkClosed, envelope.messages.into());
             return;
         };
-        for piece in &envelope.body {
-            link.egress.push(piece);
-        }
-        self.counters.queued.add(1);
+        link.egress.push(envelope);
+        self.counters.queued.add(envelope.messages.into());
         let behind = link.egress.port().queued() > self.config.marks.soft;
         if behind && link.state != LinkState::Evicted && self.clocks.start(id, now) {
             let too_late = now + self.config.slow_consumer;
             self.rearm |= self.armed.is_none_or(|armed| armed > too_late);
         }
-        link.wake();
+        link.wake(&mut self.ready);
     }
 
     /// Evicts links that have taken nothing for as long as a link may.
@@ -434,7 +526,7 @@ impl Core {
             return;
         }
         link.state = LinkState::Evicted;
-        link.wake();
+        link.wake(&mut self.ready);
         self.clocks.stop(id);
         self.counters.evicted.add(1);
         self.note(id, SlowState::Evicted);
@@ -449,9 +541,20 @@ impl Core {
 }
 
 impl Link {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+    fn wake(&mut self, ready: &mut Vec<LinkId>) {
+        match &mut self.waiting {
+            Waiting::Task(waker) => _ = waker.take().map(Waker::wake),
+            Waiting::Listed(listed) => {
+                if !std::mem::replace(listed, true) {
+                    ready.push(self.egress.port().id());
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        if let Waiting::Task(waker) = &mut self.waiting {
+            *waker = Some(cx.waker().clone());
         }
     }
 }

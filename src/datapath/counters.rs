@@ -49,6 +49,12 @@ reasons! {
         Overrun = "overrun",
         /// The link ended before the message was written.
         LinkClosed = "link_closed",
+        /// The target is another node, and the message may pass no more of them.
+        Expired = "expired",
+        /// The message cannot be put into the encoding that the target reads.
+        Untranslatable = "untranslatable",
+        /// The message is too large for the target in the form that it takes there.
+        TooLarge = "too_large",
     }
 }
 

@@ -2,32 +2,34 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use slim_wire::limits::PACKING_THRESHOLD_BYTES;
+use slim_wire::limits::{HEADER_BYTES, LANES, PACKING_THRESHOLD_BYTES};
+use slim_wire::{Class, Encoding, Envelope, FrameHeader, FrameKind, Frames, Pieces, SessionIds};
 
-use super::port::{Port, charge};
-
-/// How a link frames a message: what goes before the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// gRPC's five-byte prefix.
-    Grpc,
-}
+use super::port::{Framing, Port, charge};
 
 /// What waits for one link, in order, already framed.
 ///
-/// Small messages are copied into a packed buffer and leave together; large ones leave as the
+/// Small pieces are copied into a packed buffer and leave together; large ones leave as the
 /// bytes that came. Room is taken at the link's [`Port`] before a message is pushed, and given
 /// back here when its bytes leave.
 #[derive(Debug)]
 pub struct Egress {
     port: Arc<Port>,
-    framing: Framing,
+    /// One for a gRPC stream; one per lane for a native link, and one for datagrams.
+    queues: Box<[Queue]>,
+    /// Longest datagram that the link takes now, in bytes.
+    datagram_bytes: usize,
+    messages: u64,
+}
+
+/// One queue in order.
+#[derive(Debug, Default)]
+struct Queue {
     segments: VecDeque<Segment>,
     /// The open packed buffer at the tail.
     pack: BytesMut,
     pack_messages: u64,
     pack_charge: usize,
-    messages: u64,
 }
 
 #[derive(Debug)]
@@ -41,11 +43,14 @@ struct Segment {
 /// Bytes on their way out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Framed messages, or a part of one.
+    /// Framed messages, or a part of one; a datagram is always one message.
     pub bytes: Bytes,
     /// Messages that end in it.
     pub messages: u64,
 }
+
+/// The queue of a native link's datagrams; those before it are its lanes.
+pub const DATAGRAMS: u8 = LANES;
 
 /// A packed buffer is closed at this size: the largest HTTP/2 frame that published clients take.
 const PACK_BYTES: usize = 16 * 1024;
@@ -56,16 +61,13 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 impl Egress {
     /// An empty queue of the link behind `port`.
-    pub fn new(port: Arc<Port>, framing: Framing) -> Self {
-        Self {
-            port,
-            framing,
-            segments: VecDeque::new(),
-            pack: BytesMut::new(),
-            pack_messages: 0,
-            pack_charge: 0,
-            messages: 0,
-        }
+    pub fn new(port: Arc<Port>) -> Self {
+        let queues = match port.framing() {
+            Framing::Grpc => 1,
+            Framing::Native | Framing::Node(_) => DATAGRAMS + 1,
+        };
+        let queues = (0..queues).map(|_| Queue::default()).collect();
+        Self { port, queues, datagram_bytes: 0, messages: 0 }
     }
 
     /// The port whose room the messages take.
@@ -78,28 +80,111 @@ impl Egress {
         self.messages
     }
 
-    /// Adds a message that [`Port::admit`] admitted.
-    pub fn push(&mut self, body: &Bytes) {
-        let Framing::Grpc = self.framing;
-        let prefix = slim_compat_grpc::prefix(body.len());
-        self.messages += 1;
-        self.pack.extend_from_slice(&prefix);
-        if body.len() <= PACKING_THRESHOLD_BYTES {
-            self.pack.extend_from_slice(body);
-            self.pack_messages += 1;
-            self.pack_charge += charge(body.len());
+    /// From now on best effort of up to so many bytes leaves as datagrams.
+    pub fn allow_datagrams(&mut self, bytes: usize) {
+        self.datagram_bytes = bytes;
+    }
+
+    /// Adds what [`Port::admit`] admitted.
+    #[inline]
+    pub fn push(&mut self, envelope: &Envelope) {
+        self.messages += u64::from(envelope.messages);
+        let datagrams = self.datagram_bytes > 0 && envelope.header.class == Class::BestEffort;
+        match self.port.framing() {
+            Framing::Grpc => self.push_grpc(envelope),
+            Framing::Native if !datagrams => {
+                let queue = &mut self.queues[usize::from(envelope.header.lane % LANES)];
+                queue.push(&envelope.body, envelope.messages);
+            }
+            Framing::Native | Framing::Node(_) => self.push_each(envelope),
+        }
+    }
+
+    fn push_grpc(&mut self, envelope: &Envelope) {
+        let queue = &mut self.queues[0];
+        queue.pack.extend_from_slice(&slim_compat_grpc::prefix(envelope.len()));
+        queue.push(&envelope.body, envelope.messages);
+    }
+
+    /// The way of messages that do not leave as they came, one by one.
+    fn push_each(&mut self, envelope: &Envelope) {
+        let hop = matches!(self.port.framing(), Framing::Node(_));
+        let ttl = envelope.header.ttl.saturating_sub(u8::from(hop));
+        if envelope.header.encoding != Encoding::Native {
+            let header = slim_wire::Header { ttl, ..envelope.header };
+            let (kind, ids) = (FrameKind::Publish, SessionIds::default());
+            let head = FrameHeader::new(kind, &header, ids, 0, envelope.len());
+            // No dialect has messages that are longer than a frame can be.
+            let head = head.expect("a message fits a frame");
+            return self.push_frame(envelope, &head, envelope.body.clone());
+        }
+        for (head, mut frame) in Frames::of(&envelope.body) {
+            if hop {
+                skip(&mut frame, HEADER_BYTES);
+                self.push_frame(envelope, &head.with_ttl(ttl), frame);
+            } else {
+                self.push_whole(envelope, frame);
+            }
+        }
+    }
+
+    fn push_frame(&mut self, envelope: &Envelope, head: &FrameHeader, rest: Pieces) {
+        let mut frame = Pieces::with_capacity(rest.len() + 1);
+        frame.push(Bytes::copy_from_slice(head.as_bytes()));
+        frame.extend(rest);
+        self.push_whole(envelope, frame);
+    }
+
+    fn push_whole(&mut self, envelope: &Envelope, frame: Pieces) {
+        let len: usize = frame.iter().map(Bytes::len).sum();
+        if envelope.header.class == Class::BestEffort && len <= self.datagram_bytes {
+            let bytes = match frame.as_slice() {
+                [whole] => whole.clone(),
+                pieces => pieces.concat().into(),
+            };
+            let queue = &mut self.queues[usize::from(DATAGRAMS)];
+            queue.segments.push_back(Segment { bytes, messages: 1, charge: charge(len, 1) });
+        } else {
+            self.queues[usize::from(envelope.header.lane % LANES)].push(&frame, 1);
+        }
+    }
+
+    /// The next bytes of a queue to leave; `None` when nothing waits there.
+    pub fn pop(&mut self, queue: u8) -> Option<Chunk> {
+        let chunk = self.queues.get_mut(usize::from(queue))?.pop(&self.port)?;
+        self.messages -= chunk.messages;
+        Some(chunk)
+    }
+}
+
+impl Queue {
+    #[inline]
+    fn push(&mut self, pieces: &[Bytes], messages: u32) {
+        let Some((last, others)) = pieces.split_last() else {
+            return;
+        };
+        others.iter().for_each(|piece| self.push_piece(piece, 0));
+        self.push_piece(last, messages);
+    }
+
+    #[inline]
+    fn push_piece(&mut self, piece: &Bytes, messages: u32) {
+        let charge = charge(piece.len(), messages);
+        if piece.len() <= PACKING_THRESHOLD_BYTES {
+            self.pack.extend_from_slice(piece);
+            self.pack_messages += u64::from(messages);
+            self.pack_charge += charge;
             if self.pack.len() >= PACK_BYTES {
                 self.close_pack();
             }
         } else {
             self.close_pack();
-            let (bytes, charge) = (body.clone(), charge(body.len()));
-            self.segments.push_back(Segment { bytes, messages: 1, charge });
+            let (bytes, messages) = (piece.clone(), messages.into());
+            self.segments.push_back(Segment { bytes, messages, charge });
         }
     }
 
-    /// The next bytes to leave; `None` when nothing waits.
-    pub fn pop(&mut self) -> Option<Chunk> {
+    fn pop(&mut self, port: &Port) -> Option<Chunk> {
         if self.segments.is_empty() {
             self.close_pack();
         }
@@ -107,12 +192,11 @@ impl Egress {
         if front.bytes.len() > CHUNK_BYTES {
             let bytes = front.bytes.split_to(CHUNK_BYTES);
             front.charge -= bytes.len();
-            self.port.release(bytes.len());
+            port.release(bytes.len());
             return Some(Chunk { bytes, messages: 0 });
         }
         let Segment { bytes, messages, charge } = self.segments.pop_front()?;
-        self.port.release(charge);
-        self.messages -= messages;
+        port.release(charge);
         Some(Chunk { bytes, messages })
     }
 
@@ -126,13 +210,26 @@ impl Egress {
             charge: std::mem::take(&mut self.pack_charge),
         });
     }
+
+    fn waiting(&self) -> usize {
+        self.pack_charge + self.segments.iter().map(|segment| segment.charge).sum::<usize>()
+    }
+}
+
+/// Cuts `length` bytes off the front of the pieces.
+fn skip(pieces: &mut Pieces, mut length: usize) {
+    pieces.retain(|piece| {
+        let cut = length.min(piece.len());
+        length -= cut;
+        bytes::Buf::advance(piece, cut);
+        !piece.is_empty()
+    });
 }
 
 /// Room that is still taken is given back, for what another core may yet hold of the port.
 impl Drop for Egress {
     fn drop(&mut self) {
-        let waiting = self.segments.iter().map(|segment| segment.charge).sum::<usize>();
-        self.port.release(waiting + self.pack_charge);
+        self.port.release(self.queues.iter().map(Queue::waiting).sum());
     }
 }
 

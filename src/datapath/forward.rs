@@ -2,13 +2,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use slim_compat_grpc::transcode;
 use slim_wire::limits::PACKING_THRESHOLD_BYTES;
-use slim_wire::{Class, Envelope, Header};
+use slim_wire::{Class, Encoding, Envelope, Frames, Header};
 
-use super::core::Core;
-use super::counters::DropReason;
+use super::core::{Core, CoreConfig};
+use super::counters::{Counters, DropReason};
 use super::mailbox::Mail;
-use super::port::{Admission, LinkId, Port};
+use super::port::{Admission, CoreId, Framing, LinkId, Load, Port};
+use super::table::Origin;
 
 /// What became of a message.
 #[derive(Clone, Debug)]
@@ -19,7 +21,7 @@ pub enum Forwarded {
     One {
         /// The target.
         target: LinkId,
-        /// Its port, if its queue is above the soft mark.
+        /// Its port, if its queue is above the pause mark.
         behind: Option<Arc<Port>>,
     },
     /// It has several.
@@ -32,76 +34,114 @@ pub(super) struct Targets {
     local: Vec<LinkId>,
     remote: Vec<LinkId>,
     overrun: Vec<LinkId>,
+    /// Those that read another encoding.
+    foreign: Vec<Arc<Port>>,
+    /// Whether one of them does not keep up.
+    waits: bool,
 }
 
 /// A target with more than this part of its soft mark waiting does not keep up, and its messages
 /// may wait for long.
 const KEEPS_UP_PART: usize = 32;
 
-/// A message up to this length may be a slice of a receive buffer that holds much else; a longer
+/// A piece up to this length may be a slice of a receive buffer that holds much else; a longer
 /// one had to be put together from several, and has memory of its own.
 const SHARED_BUFFER_BYTES: usize = 64 * 1024;
 
 impl Core {
-    /// Delivers a publish that came in on `from`: one copy to each target's queue, whatever
-    /// becomes of the others.
+    /// Delivers what came in on `from`: one copy to each target's queue, whatever becomes of the
+    /// others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere;
+        let origin = self.origin(from);
         let Self { replica, config, counters, targets, .. } = self;
-        let (core, len) = (from.core, envelope.len());
-        let (mut copies, mut waits) = (0, false);
-        let keeps_up = config.marks.soft / KEEPS_UP_PART;
-        replica.table().for_each_target(&envelope.header, from, |port| {
-            copies += 1;
-            waits |= port.queued() > keeps_up;
-            let admission = port.admit(envelope.header.class, len, &config.marks);
+        let (core, load) = (from.core, Load::of(envelope));
+        let Header { encoding, ttl, .. } = envelope.header;
+        let messages = u64::from(envelope.messages);
+        let mut ports = 0;
+        replica.table().for_each_target(&envelope.header, origin, |port| {
+            ports += 1;
             forwarded = match forwarded {
                 Forwarded::Nowhere => {
-                    let behind = (port.queued() > config.marks.soft).then(|| Arc::clone(port));
+                    let behind = (port.queued() > config.marks.pause).then(|| Arc::clone(port));
                     Forwarded::One { target: port.id(), behind }
                 }
                 _ => Forwarded::Many,
             };
-            match admission {
-                Admission::Admitted if port.id().core == core => {
-                    targets.local.push(port.id());
-                }
-                Admission::Admitted => targets.remote.push(port.id()),
-                Admission::Full => counters.drop_copies(DropReason::QueueFull, 1),
-                Admission::Overrun => {
-                    counters.drop_copies(DropReason::Overrun, 1);
-                    if port.evict_once() {
-                        targets.overrun.push(port.id());
-                    }
-                }
+            if port.is_node() && ttl == 0 {
+                counters.drop_copies(DropReason::Expired, messages);
+            } else if port.framing().foreign(encoding).is_some() {
+                targets.foreign.push(Arc::clone(port));
+            } else {
+                targets.offer(port, load, core, config, counters);
             }
         });
-        counters.received.add(1);
-        counters.bytes_received.add(len as u64);
-        counters.deliveries.add(copies);
-        if copies == 0 { &counters.unmatched } else { &counters.matched }.add(1);
-        let waits = waits && !(targets.local.is_empty() && targets.remote.is_empty());
-        let own = (waits && shares_memory(len)).then(|| own_memory(envelope));
-        let envelope = own.as_ref().unwrap_or(envelope);
+        counters.received.add(messages);
+        counters.bytes_received.add(load.bytes as u64);
+        counters.deliveries.add(ports * messages);
+        if ports == 0 { &counters.unmatched } else { &counters.matched }.add(messages);
+        self.deliver(envelope, now);
+        if !self.targets.foreign.is_empty() {
+            self.deliver_transcoded(core, envelope, now);
+        }
+        forwarded
+    }
+
+    /// Where a message of the link comes from.
+    fn origin(&self, link: LinkId) -> Origin {
+        let node = match self.port(link).map(|port| port.framing()) {
+            Some(Framing::Node(node)) => Some(node),
+            _ => None,
+        };
+        Origin { link, node }
+    }
+
+    /// Puts an envelope into the queues of the targets that admitted it.
+    fn deliver(&mut self, envelope: &Envelope, now: Instant) {
         let mut targets = std::mem::take(&mut self.targets);
+        let waits = std::mem::take(&mut targets.waits)
+            && !(targets.local.is_empty() && targets.remote.is_empty());
+        let own = (waits && envelope.body.iter().any(shares_memory)).then(|| own_memory(envelope));
+        let envelope = own.as_ref().unwrap_or(envelope);
         targets.local.drain(..).for_each(|target| self.push(target, envelope, now));
         self.send_remote(&mut targets.remote, envelope);
         targets.overrun.drain(..).for_each(|target| self.cut_off(target));
         self.targets = targets;
-        forwarded
+    }
+
+    /// Puts each message into the encoding that the foreign targets read, once for all of them.
+    #[cold]
+    fn deliver_transcoded(&mut self, core: CoreId, envelope: &Envelope, now: Instant) {
+        let mut foreign = std::mem::take(&mut self.targets.foreign);
+        transcoded(envelope, |message| {
+            let Some(message) = message else {
+                let copies = foreign.len() as u64;
+                self.counters.drop_copies(DropReason::Untranslatable, copies);
+                return;
+            };
+            let load = Load::of(&message);
+            for port in &foreign {
+                let Self { targets, config, counters, .. } = self;
+                targets.offer(port, load, core, config, counters);
+            }
+            self.deliver(&message, now);
+        });
+        foreign.clear();
+        self.targets.foreign = foreign;
     }
 
     /// The only target of a message that is not best effort, if it has no room for it: to forward
     /// it now would evict the target, which a source that can wait may spare it.
     pub fn full_target(&mut self, from: LinkId, envelope: &Envelope) -> Option<Arc<Port>> {
+        let origin = self.origin(from);
         let Self { replica, config, .. } = self;
         let Header { class, fanout, .. } = envelope.header;
         if class == Class::BestEffort || fanout != 1 {
             return None;
         }
         let mut full = None;
-        replica.table().for_each_target(&envelope.header, from, |port| {
-            if !port.has_room(class, envelope.len(), &config.marks) {
+        replica.table().for_each_target(&envelope.header, origin, |port| {
+            if !port.has_room(Load::of(envelope), &config.marks) {
                 full = Some(Arc::clone(port));
             }
         });
@@ -112,7 +152,8 @@ impl Core {
     fn send_remote(&mut self, targets: &mut Vec<LinkId>, envelope: &Envelope) {
         targets.sort_unstable_by_key(|target| target.core);
         for group in targets.chunk_by(|a, b| a.core == b.core) {
-            self.counters.sent_to_cores.add(group.len() as u64);
+            let copies = group.len() as u64 * u64::from(envelope.messages);
+            self.counters.sent_to_cores.add(copies);
             self.mail.send(group[0].core, Mail::Deliver(envelope.clone(), group.into()));
         }
         targets.clear();
@@ -127,13 +168,65 @@ impl Core {
     }
 }
 
-/// Whether a message of `len` bytes may hold on to more memory than its own. A shorter one is
-/// copied when it is queued.
-fn shares_memory(len: usize) -> bool {
-    len > PACKING_THRESHOLD_BYTES && len <= SHARED_BUFFER_BYTES
+impl Targets {
+    /// Asks a target on behalf of `core` to take an envelope.
+    #[inline]
+    fn offer(
+        &mut self,
+        port: &Port,
+        load: Load,
+        core: CoreId,
+        config: &CoreConfig,
+        counters: &Counters,
+    ) {
+        let CoreConfig { marks, message_bytes, .. } = config;
+        if load.messages == 1 && port.wire_bytes(load) > *message_bytes {
+            return counters.drop_copies(DropReason::TooLarge, 1);
+        }
+        self.waits |= port.queued() > marks.soft / KEEPS_UP_PART;
+        match port.admit(load, marks) {
+            Admission::Admitted if port.id().core == core => self.local.push(port.id()),
+            Admission::Admitted => self.remote.push(port.id()),
+            Admission::Full => counters.drop_copies(DropReason::QueueFull, load.messages.into()),
+            Admission::Overrun => {
+                counters.drop_copies(DropReason::Overrun, load.messages.into());
+                if port.evict_once() {
+                    self.overrun.push(port.id());
+                }
+            }
+        }
+    }
 }
 
-/// The message in memory of its own, for all its targets. As it came it may be a small part of a
+/// Calls `deliver` with each message of the envelope in the other encoding of its routing space,
+/// or with `None` where it cannot be put into it.
+fn transcoded(envelope: &Envelope, mut deliver: impl FnMut(Option<Envelope>)) {
+    let one = |encoding, body| Envelope::single(Header { encoding, ..envelope.header }, body);
+    if envelope.header.encoding == Encoding::Native {
+        for (_, frame) in Frames::of(&envelope.body) {
+            let message = transcode::native_to_d6(&contiguous(&frame));
+            deliver(message.ok().map(|body| one(Encoding::D6, body)));
+        }
+    } else {
+        let message = transcode::d6_to_native(&contiguous(&envelope.body), envelope.header.ttl);
+        deliver(message.ok().map(|body| one(Encoding::Native, body)));
+    }
+}
+
+fn contiguous(pieces: &[Bytes]) -> Bytes {
+    match pieces {
+        [whole] => whole.clone(),
+        pieces => pieces.concat().into(),
+    }
+}
+
+/// Whether a piece may hold on to more memory than its own. A shorter one is copied when it is
+/// queued.
+fn shares_memory(piece: &Bytes) -> bool {
+    piece.len() > PACKING_THRESHOLD_BYTES && piece.len() <= SHARED_BUFFER_BYTES
+}
+
+/// The envelope in memory of its own, for all its targets. As it came it may be a small part of a
 /// receive buffer, which would stay for as long as the message waits: many times what its queue
 /// is charged.
 fn own_memory(envelope: &Envelope) -> Envelope {

@@ -18,15 +18,15 @@ mod replica;
 mod slow;
 mod table;
 
-pub use self::core::{Core, CoreConfig, Departure, SubscribeError};
+pub use self::core::{Core, CoreConfig, Departure, Fate, SubscribeError};
 pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
-pub use self::egress::{Egress, Framing};
+pub use self::egress::{Chunk, DATAGRAMS, Egress};
 pub use self::forward::Forwarded;
 pub use self::mailbox::{Mail, Mailboxes, Postbox, Wake};
-pub use self::port::{Admission, CoreId, LinkId, Marks, Port};
+pub use self::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 pub use self::replica::{Change, Ordered, Replica, Sequencer, Submission};
 pub use self::slow::{SlowConsumer, SlowLog, SlowState};
-pub use self::table::Table;
+pub use self::table::{Origin, Table};
 
 #[cfg(test)]
 pub(crate) mod testing {
@@ -36,11 +36,11 @@ pub(crate) mod testing {
 
     use slotmap::{DefaultKey, KeyData};
 
-    use super::{CoreId, LinkId, Port};
+    use super::{CoreId, Framing, LinkId, Port};
 
     /// A port of its own for every `number`.
     pub(crate) fn port(number: u64) -> Arc<Port> {
         let key = DefaultKey::from(KeyData::from_ffi(number));
-        Arc::new(Port::new(LinkId { core: CoreId(0), key }, "test"))
+        Arc::new(Port::new(LinkId { core: CoreId(0), key }, Framing::Grpc, "test"))
     }
 }

@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use slim_wire::Class;
+use slim_wire::limits::HEADER_BYTES;
+use slim_wire::{Class, Encoding, Envelope, Header};
 use slotmap::DefaultKey;
 
 /// A core of this node, from 0.
@@ -26,6 +27,41 @@ impl fmt::Display for LinkId {
     }
 }
 
+/// What a link speaks, and so how messages are framed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// A published client: gRPC's five-byte prefix before each message of its dialect.
+    Grpc,
+    /// A native app: native frames.
+    Native,
+    /// Another node, by its number: frames of any encoding, with one hop less to go.
+    Node(u64),
+}
+
+impl Framing {
+    /// The encoding into which a message has to be put for the link; `None` if it can travel as
+    /// it is. Only encodings of one routing space meet here.
+    pub(super) const fn foreign(self, encoding: Encoding) -> Option<Encoding> {
+        match (self, encoding) {
+            (Self::Grpc, Encoding::Native) => Some(Encoding::D6),
+            (Self::Native, Encoding::D6) => Some(Encoding::Native),
+            _ => None,
+        }
+    }
+
+    /// Bytes that a queue holds for a message beside its own.
+    const fn overhead(self, encoding: Encoding) -> usize {
+        match (self, encoding) {
+            (Self::Node(_), Encoding::Native) | (Self::Grpc | Self::Native, _) => 0,
+            (Self::Node(_), _) => HEADER_BYTES,
+        }
+    }
+}
+
+/// A queue that holds this part of the soft mark keeps its link busy while its source waits, and
+/// what is written has not yet left the processor's cache.
+const PAUSE_PART: usize = 8;
+
 /// The fill levels of every egress queue, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
@@ -35,12 +71,15 @@ pub struct Marks {
     pub hard: usize,
     /// Room above `hard` that only control messages may use.
     pub control_reserve: usize,
+    /// Above it a source that sends to no other target is paused.
+    pub pause: usize,
 }
 
 impl Marks {
     /// A queue of `hard` bytes; the soft mark is half of it.
     pub const fn new(hard: usize, control_reserve: usize) -> Self {
-        Self { soft: hard / 2, hard, control_reserve }
+        let soft = hard / 2;
+        Self { soft, hard, control_reserve, pause: soft / PAUSE_PART }
     }
 
     const fn limit(&self, class: Class) -> usize {
@@ -70,6 +109,7 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Port {
     id: LinkId,
+    framing: Framing,
     peer: Box<str>,
     name: OnceLock<Box<str>>,
     queued: AtomicUsize,
@@ -79,9 +119,10 @@ pub struct Port {
 
 impl Port {
     /// A port with an empty queue. `peer` says in logs and metrics where the link comes from.
-    pub fn new(id: LinkId, peer: &str) -> Self {
+    pub fn new(id: LinkId, framing: Framing, peer: &str) -> Self {
         Self {
             id,
+            framing,
             peer: peer.into(),
             name: OnceLock::new(),
             queued: AtomicUsize::new(0),
@@ -93,6 +134,17 @@ impl Port {
     /// The link behind it.
     pub fn id(&self) -> LinkId {
         self.id
+    }
+
+    /// What the link speaks.
+    #[inline]
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether the link leads to another node.
+    pub fn is_node(&self) -> bool {
+        matches!(self.framing, Framing::Node(_))
     }
 
     /// The address of the other end.
@@ -128,19 +180,28 @@ impl Port {
         !self.evicting.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether there is room for a message of `bytes` bytes.
-    pub fn has_room(&self, class: Class, bytes: usize, marks: &Marks) -> bool {
-        self.queued() + charge(bytes) <= marks.limit(class)
+    /// Whether there is room for the messages of an envelope.
+    pub fn has_room(&self, load: Load, marks: &Marks) -> bool {
+        self.queued() + self.charge(load) <= marks.limit(load.class)
     }
 
-    /// Takes room for a message of `bytes` bytes. Cores that do so at the same moment may exceed
-    /// the limit by a message each; what is refused never shows in the gauge.
-    pub fn admit(&self, class: Class, bytes: usize, marks: &Marks) -> Admission {
-        if self.has_room(class, bytes, marks) {
-            self.queued.fetch_add(charge(bytes), Ordering::Relaxed);
+    /// Takes room for the messages of an envelope. Cores that do so at the same moment may exceed
+    /// the limit by an envelope each; what is refused never shows in the gauge.
+    pub fn admit(&self, load: Load, marks: &Marks) -> Admission {
+        if self.has_room(load, marks) {
+            self.queued.fetch_add(self.charge(load), Ordering::Relaxed);
             return Admission::Admitted;
         }
-        if class == Class::BestEffort { Admission::Full } else { Admission::Overrun }
+        if load.class == Class::BestEffort { Admission::Full } else { Admission::Overrun }
+    }
+
+    fn charge(&self, load: Load) -> usize {
+        charge(self.wire_bytes(load), load.messages)
+    }
+
+    /// What the messages take on their way.
+    pub(super) fn wire_bytes(&self, load: Load) -> usize {
+        load.bytes + self.framing.overhead(load.encoding) * load.messages as usize
     }
 
     pub(super) fn release(&self, charge: usize) {
@@ -149,10 +210,31 @@ impl Port {
     }
 }
 
-/// What a message of `bytes` bytes counts in a queue: its bytes, its framing and its share of
-/// the bookkeeping.
-pub(super) const fn charge(bytes: usize) -> usize {
-    bytes + MESSAGE_OVERHEAD_BYTES
+/// What a queue is asked to take.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How the messages are treated.
+    pub class: Class,
+    /// In which encoding they are.
+    pub encoding: Encoding,
+    /// Their bytes.
+    pub bytes: usize,
+    /// How many there are.
+    pub messages: u32,
+}
+
+impl Load {
+    /// That of an envelope.
+    pub fn of(envelope: &Envelope) -> Self {
+        let Header { class, encoding, .. } = envelope.header;
+        Self { class, encoding, bytes: envelope.len(), messages: envelope.messages }
+    }
+}
+
+/// What messages count in a queue: their bytes, and for each its framing and its share of the
+/// bookkeeping.
+pub(super) const fn charge(bytes: usize, messages: u32) -> usize {
+    bytes + MESSAGE_OVERHEAD_BYTES * messages as usize
 }
 
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
@@ -163,26 +245,38 @@ mod tests {
 
     const MARKS: Marks = Marks::new(2_000, 500);
 
-    fn port() -> Port {
-        Port::new(LinkId { core: CoreId(0), key: DefaultKey::default() }, "test")
+    fn port(framing: Framing) -> Port {
+        Port::new(LinkId { core: CoreId(0), key: DefaultKey::default() }, framing, "test")
+    }
+
+    fn load(class: Class, bytes: usize) -> Load {
+        Load { class, encoding: Encoding::D6, bytes, messages: 1 }
     }
 
     #[test]
     fn best_effort_is_dropped_where_reliable_still_fits() {
-        let port = port();
-        assert_eq!(port.admit(Class::Reliable, 900, &MARKS), Admission::Admitted);
-        assert_eq!(port.admit(Class::BestEffort, 900, &MARKS), Admission::Full);
-        assert_eq!(port.admit(Class::Reliable, 900, &MARKS), Admission::Admitted);
-        assert_eq!(port.admit(Class::Reliable, 900, &MARKS), Admission::Overrun);
-        assert_eq!(port.queued(), 2 * charge(900));
+        let port = port(Framing::Grpc);
+        let reliable = load(Class::Reliable, 900);
+        assert_eq!(port.admit(reliable, &MARKS), Admission::Admitted);
+        assert_eq!(port.admit(load(Class::BestEffort, 900), &MARKS), Admission::Full);
+        assert_eq!(port.admit(reliable, &MARKS), Admission::Admitted);
+        assert_eq!(port.admit(reliable, &MARKS), Admission::Overrun);
+        assert_eq!(port.queued(), 2 * charge(900, 1));
     }
 
     #[test]
     fn control_has_room_when_data_has_none() {
-        let port = port();
-        assert_eq!(port.admit(Class::Reliable, 1_900, &MARKS), Admission::Admitted);
-        assert_eq!(port.admit(Class::Reliable, 10, &MARKS), Admission::Overrun);
-        assert_eq!(port.admit(Class::Control, 400, &MARKS), Admission::Admitted);
-        assert_eq!(port.admit(Class::Control, 400, &MARKS), Admission::Overrun);
+        let port = port(Framing::Grpc);
+        assert_eq!(port.admit(load(Class::Reliable, 1_900), &MARKS), Admission::Admitted);
+        assert_eq!(port.admit(load(Class::Reliable, 10), &MARKS), Admission::Overrun);
+        assert_eq!(port.admit(load(Class::Control, 400), &MARKS), Admission::Admitted);
+        assert_eq!(port.admit(load(Class::Control, 400), &MARKS), Admission::Overrun);
+    }
+
+    #[test]
+    fn a_foreign_message_takes_room_for_the_header_it_gets_on_its_way_to_a_node() {
+        let node = port(Framing::Node(1));
+        assert_eq!(node.admit(load(Class::Reliable, 100), &MARKS), Admission::Admitted);
+        assert_eq!(node.queued(), charge(100 + HEADER_BYTES, 1));
     }
 }

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use slim_wire::{Header, Id, Name, Prefix, Space};
 use smallvec::SmallVec;
 
-use super::port::{LinkId, Port};
+use super::port::{Framing, LinkId, Port};
 
 /// Which links subscribed to which names: one core's replica.
 ///
@@ -21,12 +21,14 @@ pub struct Table {
     ids: HashMap<(Space, Name), SmallVec<[Arc<Port>; 1]>, FixedState>,
 }
 
-/// The links under one prefix. A link is in one of the two maps.
+/// The links under one prefix. A link is in one of the maps.
 #[derive(Debug, Default)]
 struct Members {
     owners: IndexMap<LinkId, Owner, FixedState>,
-    /// Links that subscribed only without an id.
+    /// Links of apps that subscribed only without an id.
     guests: IndexMap<LinkId, Arc<Port>, FixedState>,
+    /// Links to other nodes, by which the name and all its ids are reached.
+    routes: IndexMap<LinkId, Arc<Port>, FixedState>,
     /// Where the next anycast starts to look.
     turn: usize,
 }
@@ -38,6 +40,23 @@ struct Owner {
     ids: u32,
     /// Whether it subscribed without an id too.
     any: bool,
+}
+
+/// Where a message comes from: nothing goes back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The link.
+    pub link: LinkId,
+    /// The node behind it, if it is one; two nodes may have several links.
+    pub node: Option<u64>,
+}
+
+impl Origin {
+    #[inline]
+    fn allows(self, port: &Port) -> bool {
+        let back = matches!(port.framing(), Framing::Node(node) if self.node == Some(node));
+        port.id() != self.link && !back
+    }
 }
 
 /// How many candidates an anycast compares.
@@ -79,7 +98,7 @@ impl Table {
     pub fn for_each_target(
         &mut self,
         header: &Header,
-        from: LinkId,
+        from: Origin,
         mut deliver: impl FnMut(&Arc<Port>),
     ) {
         let space = header.encoding.space();
@@ -91,42 +110,60 @@ impl Table {
                     deliver(port);
                 }
             }
-            (1, _) => {
-                if let Some(port) = self.exact(space, header.destination, from) {
-                    deliver(port);
-                }
-            }
+            (1, _) => self.exact(space, header.destination, from, deliver),
             (_, Id::ANY) => {
                 if let Some(members) = self.prefixes.get(&(space, prefix)) {
-                    members.ports().filter(|port| port.id() != from).for_each(deliver);
+                    members.ports().filter(|port| from.allows(port)).for_each(deliver);
                 }
             }
-            _ => {
-                let ports = self.ids.get(&(space, header.destination));
-                ports.into_iter().flatten().filter(|port| port.id() != from).for_each(deliver);
-            }
+            _ => match self.ids.get(&(space, header.destination)) {
+                Some(ports) => ports.iter().filter(|port| from.allows(port)).for_each(deliver),
+                None => self.along_routes(space, prefix, from, deliver),
+            },
         }
     }
 
     /// The newest link of a concrete id: an older one of the same id is a connection that its
-    /// client has already given up. An unknown id goes to the only link of the prefix, if there
-    /// is just one, as in releases 0.4 to 1.3.
-    fn exact(&self, space: Space, name: Name, from: LinkId) -> Option<&Arc<Port>> {
+    /// client has already given up. An unknown id goes to the nodes that the name is routed to;
+    /// without any to the only link of the prefix, if there is just one, as in releases 0.4 to
+    /// 1.3.
+    fn exact(&self, space: Space, name: Name, from: Origin, mut deliver: impl FnMut(&Arc<Port>)) {
         if let Some(ports) = self.ids.get(&(space, name)) {
-            return ports.iter().rev().find(|port| port.id() != from);
+            ports.iter().rev().find(|port| from.allows(port)).into_iter().for_each(deliver);
+            return;
         }
-        let members = self.prefixes.get(&(space, name.prefix))?;
-        (members.len() == 1).then(|| members.ports().next())?.filter(|port| port.id() != from)
+        let Some(members) = self.prefixes.get(&(space, name.prefix)) else {
+            return;
+        };
+        if members.routes.is_empty() && members.len() == 1 {
+            members.ports().filter(|port| from.allows(port)).for_each(&mut deliver);
+        }
+        self.along_routes(space, name.prefix, from, deliver);
+    }
+
+    fn along_routes(
+        &self,
+        space: Space,
+        prefix: Prefix,
+        from: Origin,
+        deliver: impl FnMut(&Arc<Port>),
+    ) {
+        let members = self.prefixes.get(&(space, prefix)).into_iter();
+        members
+            .flat_map(|members| members.routes.values())
+            .filter(|port| from.allows(port))
+            .for_each(deliver);
     }
 }
 
 impl Members {
     fn len(&self) -> usize {
-        self.owners.len() + self.guests.len()
+        self.owners.len() + self.guests.len() + self.routes.len()
     }
 
     fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
-        self.owners.values().map(|owner| &owner.port).chain(self.guests.values())
+        let owners = self.owners.values().map(|owner| &owner.port);
+        owners.chain(self.guests.values()).chain(self.routes.values())
     }
 
     fn add(&mut self, id: Id, port: &Arc<Port>) {
@@ -134,9 +171,9 @@ impl Members {
         match (self.owners.get_mut(&link), id.is_any()) {
             (Some(owner), true) => owner.any = true,
             (Some(owner), false) => owner.ids += 1,
-            (None, true) => _ = self.guests.insert(link, Arc::clone(port)),
+            (None, true) => _ = self.others(port).insert(link, Arc::clone(port)),
             (None, false) => {
-                let any = self.guests.swap_remove(&link).is_some();
+                let any = self.others(port).swap_remove(&link).is_some();
                 self.owners.insert(link, Owner { port: Arc::clone(port), ids: 1, any });
             }
         }
@@ -146,6 +183,7 @@ impl Members {
         let Some(owner) = self.owners.get_mut(&link) else {
             if id.is_any() {
                 self.guests.swap_remove(&link);
+                self.routes.swap_remove(&link);
             }
             return;
         };
@@ -158,18 +196,26 @@ impl Members {
             && let Some(owner) = self.owners.swap_remove(&link)
             && owner.any
         {
-            self.guests.insert(link, owner.port);
+            self.others(&owner.port).insert(link, owner.port);
         }
     }
 
-    /// The anycast target: owners before guests, the least loaded of a few, and turn by turn
-    /// among equals.
-    fn choose(&mut self, from: LinkId) -> Option<&Arc<Port>> {
+    /// Where a link without a concrete id belongs.
+    fn others(&mut self, port: &Port) -> &mut IndexMap<LinkId, Arc<Port>, FixedState> {
+        if port.is_node() { &mut self.routes } else { &mut self.guests }
+    }
+
+    /// The anycast target: owners before routes before guests, the least loaded of a few, and
+    /// turn by turn among equals. Guests come last because release 0.6 makes the initiator of a
+    /// session one under its peer's name.
+    fn choose(&mut self, from: Origin) -> Option<&Arc<Port>> {
         self.turn = self.turn.wrapping_add(1);
-        let (turn, owners, guests) = (self.turn, &self.owners, &self.guests);
+        let (turn, owners) = (self.turn, &self.owners);
         least_loaded(owners.len(), turn, from, |at| owners.get_index(at).map(|(_, o)| &o.port))
             .or_else(|| {
-                least_loaded(guests.len(), turn, from, |at| guests.get_index(at).map(|(_, p)| p))
+                [&self.routes, &self.guests].into_iter().find_map(|links| {
+                    least_loaded(links.len(), turn, from, |at| links.get_index(at).map(|(_, p)| p))
+                })
             })
     }
 }
@@ -178,12 +224,12 @@ impl Members {
 fn least_loaded<'a>(
     len: usize,
     turn: usize,
-    from: LinkId,
+    from: Origin,
     port_at: impl Fn(usize) -> Option<&'a Arc<Port>>,
 ) -> Option<&'a Arc<Port>> {
     (0..len)
         .filter_map(|step| port_at((turn + step) % len))
-        .filter(|port| port.id() != from)
+        .filter(|port| from.allows(port))
         .take(ANYCAST_CANDIDATES)
         .min_by_key(|port| port.queued())
 }

@@ -16,11 +16,12 @@ pub enum Incident {
     LinkLimit,
     /// The TLS handshake failed.
     TlsFailed,
-    /// No stream was opened within `limits.handshake_ms`.
+    /// No link was opened within `limits.handshake_ms`.
     HandshakeTimeout,
     /// The peer broke HTTP/2, or never spoke it.
     NotHttp2,
-    /// The peer did not answer a ping within `keepalive.timeout`.
+    /// The peer did not answer a ping within `keepalive.timeout`, or was silent for
+    /// `quic.idle_timeout`.
     KeepaliveTimeout,
     /// The connection ended without the client closing its stream.
     ConnectionLost,
@@ -30,11 +31,17 @@ pub enum Incident {
     MessageRefused,
     /// A message was begun and not completed within `limits.partial_message_ms`.
     MessageStalled,
+    /// A datagram that belongs to no connection and begins none.
+    StrayDatagram,
+    /// The peer broke QUIC or the native protocol.
+    ProtocolBroken,
+    /// A socket or the link to another node failed.
+    LinkFailed,
 }
 
 impl Incident {
     /// All incidents, in the order of their counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::AcceptFailed,
         Self::LinkLimit,
         Self::TlsFailed,
@@ -45,6 +52,9 @@ impl Incident {
         Self::StreamRefused,
         Self::MessageRefused,
         Self::MessageStalled,
+        Self::StrayDatagram,
+        Self::ProtocolBroken,
+        Self::LinkFailed,
     ];
 
     /// The incident as metrics write it.
@@ -60,6 +70,9 @@ impl Incident {
             Self::StreamRefused => "stream_refused",
             Self::MessageRefused => "message_refused",
             Self::MessageStalled => "message_stalled",
+            Self::StrayDatagram => "stray_datagram",
+            Self::ProtocolBroken => "protocol_broken",
+            Self::LinkFailed => "link_failed",
         }
     }
 
@@ -68,13 +81,16 @@ impl Incident {
             Self::AcceptFailed => "connection not accepted",
             Self::LinkLimit => "connection refused: limits.links reached",
             Self::TlsFailed => "connection closed: TLS handshake failed",
-            Self::HandshakeTimeout => "connection closed: no stream opened in time",
+            Self::HandshakeTimeout => "connection closed: no link opened in time",
             Self::NotHttp2 => "connection closed: not valid HTTP/2",
-            Self::KeepaliveTimeout => "connection closed: ping not answered in time",
+            Self::KeepaliveTimeout => "connection closed: no sign of life in time",
             Self::ConnectionLost => "connection closed by peer",
             Self::StreamRefused => "stream refused",
             Self::MessageRefused => "message refused",
             Self::MessageStalled => "stream closed: message not completed in time",
+            Self::StrayDatagram => "datagram dropped: it belongs to no connection",
+            Self::ProtocolBroken => "connection closed: protocol broken",
+            Self::LinkFailed => "link to another node failed",
         }
     }
 }

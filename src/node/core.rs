@@ -16,12 +16,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::StartError;
-use super::listener::CoreListener;
+use super::listener::{CoreListener, take_quic};
+use super::uplink::{Uplink, keep_up};
 use crate::datapath::{
     Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Wake,
 };
-use crate::link::grpc::{Gateway, GrpcLimits, Places};
-use crate::link::{Incidents, RateLimit};
+use crate::link::quic::settings::{self, QuicSettings};
+use crate::link::quic::{Crossing, Dials, Driver};
+use crate::link::{Host, Incidents, LinkLimits, Places, RateLimit};
 
 /// Wakes a core that has mail.
 #[derive(Debug, Default)]
@@ -39,6 +41,11 @@ pub(super) struct CoreSpec {
     /// How many cores the node has.
     pub(super) cores: usize,
     pub(super) servers: Vec<CoreListener>,
+    /// The number by which other nodes know this one.
+    pub(super) node: u64,
+    /// Links to other nodes that live on this core.
+    pub(super) uplinks: Vec<Uplink>,
+    pub(super) crossing: Crossing,
     pub(super) mail: Mailboxes,
     pub(super) bell: Arc<Bell>,
     pub(super) slow_log: Arc<SlowLog>,
@@ -128,13 +135,25 @@ async fn run(
     incidents: Arc<Incidents>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let CoreSpec { config, cores, servers, mail, bell, slow_log, places } = spec;
+    let CoreSpec { config, cores, mut servers, node, uplinks, crossing, mail, bell, .. } = spec;
+    let (slow_log, places) = (spec.slow_log, spec.places);
+    let id = mail.core();
     let core = Core::new(core_config(&config.limits, cores), mail, counters, slow_log);
-    let gateway = Rc::new(Gateway::new(core, grpc_limits(&config.limits), places, incidents));
+    let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents));
+    let dials = Rc::<Dials>::default();
+    let endpoint = settings::endpoint(id, QuicSettings::default());
+    let listening = take_quic(&mut servers, id);
+    match Driver::new(Rc::clone(&host), node, listening, endpoint, crossing, Rc::clone(&dials)) {
+        Ok(driver) => _ = host.tasks.spawn_local(driver.run()),
+        Err(error) => tracing::error!(%error, "native links are not served"),
+    }
+    for uplink in uplinks {
+        host.tasks.spawn_local(keep_up(uplink, Rc::clone(&host), Rc::clone(&dials)));
+    }
     let listening = CancellationToken::new();
     let accepting = TaskTracker::new();
     for server in servers {
-        let (accept, listening) = (server.accept(Rc::clone(&gateway)), listening.clone());
+        let (accept, listening) = (server.accept(Rc::clone(&host)), listening.clone());
         accepting.spawn_local(async move {
             tokio::select! {
                 () = listening.cancelled() => {}
@@ -147,8 +166,8 @@ async fn run(
         });
     }
     accepting.close();
-    let turns = take_turns(Rc::clone(&gateway), bell);
-    let steps = take_steps(&gateway, &listening, &accepting, &mut orders);
+    let turns = take_turns(Rc::clone(&host), bell);
+    let steps = take_steps(&host, &listening, &accepting, &mut orders);
     tokio::select! {
         () = turns => {}
         () = steps => {}
@@ -157,7 +176,7 @@ async fn run(
 
 /// Takes the node's orders until it has no more.
 async fn take_steps(
-    gateway: &Gateway,
+    host: &Host,
     listening: &CancellationToken,
     accepting: &TaskTracker,
     orders: &mut mpsc::Receiver<Order>,
@@ -168,16 +187,16 @@ async fn take_steps(
                 listening.cancel();
                 accepting.wait().await;
             }
-            Step::StopReading => gateway.stop_reading.set(true),
+            Step::StopReading => host.stop_reading.set(true),
             Step::Finish => {
                 {
-                    let mut core = gateway.core.borrow_mut();
+                    let mut core = host.core.borrow_mut();
                     core.finish_links();
                     core.flush();
                 }
-                gateway.finish.cancel();
-                gateway.tasks.close();
-                gateway.tasks.wait().await;
+                host.finish.cancel();
+                host.tasks.close();
+                host.tasks.wait().await;
             }
         }
         let _ = tell.send(());
@@ -185,16 +204,16 @@ async fn take_steps(
 }
 
 /// Handles the core's mail and deadlines, for ever.
-async fn take_turns(gateway: Rc<Gateway>, bell: Arc<Bell>) {
+async fn take_turns(host: Rc<Host>, bell: Arc<Bell>) {
     let lines = SlowState::ALL.map(|_| RateLimit::default());
     loop {
-        let deadline = gateway.core.borrow_mut().deadline();
+        let deadline = host.core.borrow_mut().deadline();
         tokio::select! {
             () = bell.0.notified() => {}
             () = sleep_until(deadline) => {}
         }
         let events = {
-            let mut core = gateway.core.borrow_mut();
+            let mut core = host.core.borrow_mut();
             core.turn(Instant::now());
             core.take_slow_events()
         };
@@ -235,14 +254,15 @@ fn core_config(limits: &Limits, cores: usize) -> CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
         slow_consumer: limits.slow_consumer,
         stalled: limits.stalled,
+        message_bytes: limits.message_bytes,
         subscriptions_per_link: limits.subscriptions_per_link,
         subscriptions: limits.subscriptions.div_ceil(cores),
         seed: RandomState::new().build_hasher().finish(),
     }
 }
 
-fn grpc_limits(limits: &Limits) -> GrpcLimits {
-    GrpcLimits {
+fn link_limits(limits: &Limits) -> LinkLimits {
+    LinkLimits {
         message_bytes: limits.message_bytes,
         handshake: limits.handshake,
         partial_message: limits.partial_message,

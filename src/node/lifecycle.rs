@@ -156,7 +156,9 @@ fn announce(config: &Config, node: &Node, admin: Option<SocketAddr>) {
         if server.tls.is_none() && !address.ip().is_loopback() {
             warn!(target: "slim", %address, "no TLS: whoever reaches this address can read");
         }
-        info!(target: "slim", "data plane ready: gRPC on {address}");
+        let native =
+            if server.quic.enabled { format!(", QUIC on {address}") } else { String::new() };
+        info!(target: "slim", "data plane ready: gRPC on {address}{native}");
     }
     match admin {
         Some(address) => {

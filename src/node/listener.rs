@@ -1,5 +1,6 @@
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slim_config::Server;
@@ -9,8 +10,11 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::link::Incident;
-use crate::link::grpc::{Gateway, Http2Settings, serve_connection};
+use crate::datapath::CoreId;
+use crate::link::grpc::{Http2Settings, serve_connection};
+use crate::link::quic::Listening;
+use crate::link::quic::settings::{self, QuicSettings};
+use crate::link::{Host, Incident};
 
 /// A listener that cannot be had.
 #[derive(Debug, Error)]
@@ -40,12 +44,15 @@ impl BindError {
     }
 }
 
-/// One configured server: a listener per core on one address.
+/// One configured server: a listener per core on one address, and for native links a socket of
+/// the same number.
 pub(super) struct BoundServer {
     pub(super) address: SocketAddr,
     pub(super) tls: Option<TlsAcceptor>,
+    pub(super) quic: Option<(Arc<quinn_proto::ServerConfig>, QuicSettings)>,
     settings: Http2Settings,
     listeners: Vec<TcpListener>,
+    sockets: Vec<UdpSocket>,
 }
 
 /// One core's listener of one server.
@@ -53,29 +60,81 @@ pub(super) struct CoreListener {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     settings: Http2Settings,
+    quic: Option<CoreSocket>,
+}
+
+/// One core's socket of one server.
+struct CoreSocket {
+    socket: UdpSocket,
+    config: Arc<quinn_proto::ServerConfig>,
+    settings: QuicSettings,
 }
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Binds a listener per core, among which the kernel spreads connections.
+/// How a server's connections are secured.
+pub(super) struct Security {
+    pub(super) grpc: Option<TlsAcceptor>,
+    pub(super) quic: Option<Arc<quinn_proto::ServerConfig>>,
+}
+
+/// A free port of TCP may be taken in UDP; so many are tried.
+const PORTS: usize = 16;
+
+/// Binds a listener and a socket per core, among which the kernel spreads connections.
 pub(super) fn bind_server(
     server: &Server,
-    tls: Option<TlsAcceptor>,
+    security: Security,
     cores: usize,
 ) -> Result<BoundServer, BindError> {
     let error = |source| BindError { address: server.endpoint, source };
+    let mut tries = if server.endpoint.port() == 0 { PORTS } else { 1 };
+    let (address, listeners, sockets) = loop {
+        tries -= 1;
+        let (address, listeners) = bind_tcp(server.endpoint, cores).map_err(error)?;
+        let count = if security.quic.is_some() { cores } else { 0 };
+        match bind_udp(address, count) {
+            Ok(sockets) => break (address, listeners, sockets),
+            Err(source) if tries == 0 => return Err(BindError { address, source }),
+            Err(_) => {}
+        }
+    };
+    let quic = security.quic.map(|config| (config, quic_settings(server)));
+    let (tls, settings) = (security.grpc, http2_settings(server));
+    Ok(BoundServer { address, tls, quic, settings, listeners, sockets })
+}
+
+/// How QUIC is spoken at a server.
+pub(super) fn quic_settings(server: &Server) -> QuicSettings {
+    QuicSettings { mtu: server.quic.mtu, idle_timeout: server.quic.idle_timeout }
+}
+
+fn bind_tcp(endpoint: SocketAddr, cores: usize) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
     // The first is bound alone: sharing would hide that another process has the port. Only when
     // it listens, which the system allows to one such socket, may the other cores join it.
-    let alone = listen(server.endpoint, false).map_err(error)?;
-    alone.set_reuse_port(true).map_err(error)?;
+    let alone = listen(endpoint, false)?;
+    alone.set_reuse_port(true)?;
     let first = TcpListener::from(alone);
-    let address = first.local_addr().map_err(error)?;
+    let address = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..cores {
-        listeners.push(listen(address, true).map_err(error)?.into());
+        listeners.push(listen(address, true)?.into());
     }
-    Ok(BoundServer { address, tls, settings: http2_settings(server), listeners })
+    Ok((address, listeners))
+}
+
+fn bind_udp(address: SocketAddr, cores: usize) -> std::io::Result<Vec<UdpSocket>> {
+    let mut sockets = Vec::with_capacity(cores);
+    for core in 0..cores {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        // The first is bound alone, so that another process on the port is found.
+        socket.set_reuse_port(core > 0)?;
+        socket.bind(&address.into())?;
+        socket.set_reuse_port(true)?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
 }
 
 fn listen(address: SocketAddr, share: bool) -> std::io::Result<Socket> {
@@ -112,13 +171,30 @@ impl BoundServer {
     /// Each core's share of all servers.
     pub(super) fn split(servers: Vec<Self>, cores: usize) -> Vec<Vec<CoreListener>> {
         let mut shares: Vec<Vec<CoreListener>> = (0..cores).map(|_| Vec::new()).collect();
-        for Self { tls, settings, listeners, .. } in servers {
+        for Self { tls, quic, settings, listeners, sockets, .. } in servers {
+            let mut sockets = sockets.into_iter();
             for (share, listener) in shares.iter_mut().zip(listeners) {
-                share.push(CoreListener { listener, tls: tls.clone(), settings });
+                let quic = quic.as_ref().zip(sockets.next());
+                let quic = quic.map(|((config, settings), socket)| CoreSocket {
+                    socket,
+                    config: Arc::clone(config),
+                    settings: *settings,
+                });
+                share.push(CoreListener { listener, tls: tls.clone(), settings, quic });
             }
         }
         shares
     }
+}
+
+/// The native sockets among a core's listeners.
+pub(super) fn take_quic(listeners: &mut [CoreListener], core: CoreId) -> Vec<Listening> {
+    let sockets = listeners.iter_mut().enumerate();
+    let listening = sockets.filter_map(|(server, listener)| {
+        let CoreSocket { socket, config, settings } = listener.quic.take()?;
+        Some(Listening { socket, server, endpoint: settings::endpoint(core, settings), config })
+    });
+    listening.collect()
 }
 
 /// How long a core waits when the system has no room for a connection.
@@ -126,18 +202,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl CoreListener {
     /// Accepts connections until the future is dropped, which closes the listener.
-    pub(super) async fn accept(self, gateway: Rc<Gateway>) -> std::io::Result<()> {
+    pub(super) async fn accept(self, host: Rc<Host>) -> std::io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let serve =
-                        serve(stream, peer, self.tls.clone(), self.settings, Rc::clone(&gateway));
-                    gateway.tasks.spawn_local(serve);
+                        serve(stream, peer, self.tls.clone(), self.settings, Rc::clone(&host));
+                    host.tasks.spawn_local(serve);
                 }
                 Err(error) => {
                     let address = listener.local_addr()?;
-                    gateway.report(Incident::AcceptFailed, &address, &error);
+                    host.report(Incident::AcceptFailed, &address, &error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -150,26 +226,26 @@ async fn serve(
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
     settings: Http2Settings,
-    gateway: Rc<Gateway>,
+    host: Rc<Host>,
 ) {
     let accepted = Instant::now();
-    let Some(_connection) = gateway.places.take_connection() else {
-        return gateway.report(Incident::LinkLimit, &peer, &"connections");
+    let Some(_connection) = host.places.take_connection() else {
+        return host.report(Incident::LinkLimit, &peer, &"connections");
     };
     if let Err(error) = stream.set_nodelay(true) {
-        return gateway.report(Incident::ConnectionLost, &peer, &error);
+        return host.report(Incident::ConnectionLost, &peer, &error);
     }
     let Some(tls) = tls else {
-        return serve_connection(stream, peer, accepted, settings, gateway).await;
+        return serve_connection(stream, peer, accepted, settings, host).await;
     };
-    let handshake = tokio::time::timeout(gateway.limits.handshake, tls.accept(stream));
+    let handshake = tokio::time::timeout(host.limits.handshake, tls.accept(stream));
     let handshake = tokio::select! {
         done = handshake => done,
-        () = gateway.finish.cancelled() => return,
+        () = host.finish.cancelled() => return,
     };
     match handshake {
-        Ok(Ok(stream)) => serve_connection(stream, peer, accepted, settings, gateway).await,
-        Ok(Err(error)) => gateway.report(Incident::TlsFailed, &peer, &error),
-        Err(_) => gateway.report(Incident::HandshakeTimeout, &peer, &"TLS handshake"),
+        Ok(Ok(stream)) => serve_connection(stream, peer, accepted, settings, host).await,
+        Ok(Err(error)) => host.report(Incident::TlsFailed, &peer, &error),
+        Err(_) => host.report(Incident::HandshakeTimeout, &peer, &"TLS handshake"),
     }
 }

@@ -7,7 +7,9 @@ mod listener;
 pub mod logging;
 mod metrics;
 mod tls;
+mod uplink;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,17 +19,18 @@ use std::time::{Duration, Instant};
 use slim_config::{Config, Server};
 use slim_wire::Fault;
 use thiserror::Error;
-use tokio_rustls::TlsAcceptor;
 use tracing::info;
 
 use self::core::{CoreHandle, CoreSpec, Step};
 pub use self::listener::BindError;
-use self::listener::{BoundServer, bind_server};
+use self::listener::{BoundServer, Security, bind_server};
 pub use self::metrics::METRICS;
 use self::metrics::Observed;
 pub use self::tls::TlsError;
+use self::uplink::Uplink;
 use crate::datapath::{Mailboxes, SlowLog, Wake};
-use crate::link::grpc::Places;
+use crate::link::Places;
+use crate::link::quic::{Crossing, settings};
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -36,12 +39,10 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A certificate or key cannot be used.
-    #[error("services.{service}.dataplane.servers[{index}].tls: {source}")]
+    #[error("services.{block}.tls: {source}")]
     Tls {
-        /// The service's id.
-        service: String,
-        /// Which of its servers.
-        index: usize,
+        /// The service's id, and where in it.
+        block: String,
         /// What is wrong.
         source: TlsError,
     },
@@ -101,7 +102,10 @@ impl Node {
     /// [`StartError`]; nothing is left running then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let count = cores_of(config);
+        let uplinks = uplinks(config)?;
         let servers = bind_servers(config, count)?;
+        // Never 0, which stands for no node.
+        let node = RandomState::new().build_hasher().finish() | 1;
         let addresses = servers.iter().map(|server| server.address).collect();
         let slow_log = Arc::new(SlowLog::default());
         let places = Places::new(config.limits.links, config.limits.partial_bytes);
@@ -114,12 +118,19 @@ impl Node {
             .spawn(|| postbox.run())
             .map_err(|source| StartError::System { what: "the route sequencer", source })?;
         let mut per_core = BoundServer::split(servers, count);
+        let mut crossings = Crossing::connect(count).into_iter();
         let mut cores = Vec::with_capacity(count);
         for (mail, bell) in mailboxes.into_iter().zip(bells) {
+            let core: usize = mail.core().0.into();
+            // A link lives on one core; they take turns.
+            let uplinks = uplinks.iter().skip(core).step_by(count).cloned().collect();
             cores.push(CoreHandle::start(CoreSpec {
                 config: config.clone(),
                 cores: count,
-                servers: per_core.pop().expect("one set of listeners per core"),
+                servers: std::mem::take(&mut per_core[core]),
+                node,
+                uplinks,
+                crossing: crossings.next().expect("one end per core"),
                 mail,
                 bell,
                 slow_log: Arc::clone(&slow_log),
@@ -215,32 +226,44 @@ fn start_server(
 ) -> Result<BoundServer, StartError> {
     info!(target: "slim_service::service", "starting server {}", server.endpoint);
     info!(target: "slim_service::service", "server configured: setting it up config={server:?}");
-    let tls = acceptor(service, index, server)?;
-    let bound = bind_server(server, tls, cores)?;
+    let security = security(service, index, server)?;
+    let bound = bind_server(server, security, cores)?;
     info!(
         target: "slim_config::grpc::server",
         address = %bound.address,
         tls = bound.tls.is_some(),
+        quic = bound.quic.is_some(),
         "running service"
     );
     Ok(bound)
 }
 
-fn acceptor(
-    service: &str,
-    index: usize,
-    server: &Server,
-) -> Result<Option<TlsAcceptor>, StartError> {
-    let acceptor = server.tls.as_ref().map(tls::acceptor).transpose();
-    acceptor.map_err(|source| StartError::Tls { service: service.to_owned(), index, source })
+fn security(service: &str, index: usize, server: &Server) -> Result<Security, StartError> {
+    let error =
+        |source| StartError::Tls { block: format!("{service}.dataplane.servers[{index}]"), source };
+    let grpc = server.tls.as_ref().map(tls::acceptor).transpose().map_err(error)?;
+    let quic = match server.quic.enabled {
+        true => {
+            let tls = tls::quic_server(server.tls.as_ref()).map_err(error)?;
+            let settings = listener::quic_settings(server);
+            Some(settings::server(tls, settings).expect("the suites of QUIC are there"))
+        }
+        false => None,
+    };
+    Ok(Security { grpc, quic })
+}
+
+fn uplinks(config: &Config) -> Result<Vec<Uplink>, StartError> {
+    uplink::uplinks(config)
+        .map_err(|source| StartError::Tls { block: "dataplane.clients".into(), source })
 }
 
 /// Whether the certificates and keys of all servers can be used.
 fn check_tls(config: &Config) -> Result<(), StartError> {
     for service in &config.services {
         for (index, server) in service.dataplane.servers.iter().enumerate() {
-            acceptor(&service.id, index, server)?;
+            security(&service.id, index, server)?;
         }
     }
-    Ok(())
+    uplinks(config).map(|_| ())
 }

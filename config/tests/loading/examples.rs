@@ -42,7 +42,7 @@ fn the_tutorials_load_without_a_warning_and_mean_the_same() {
 fn the_controller_tutorial_loads_with_one_warning() {
     let Loaded { config, warnings } = loaded("tutorial-0.6-controller.yaml");
     let keys: Vec<_> = warnings.iter().map(|warning| &warning.key).collect();
-    assert_eq!(keys, ["services.slim/0.controller.clients"]);
+    assert_eq!(keys, ["services.slim/0.controller.clients[0]"]);
     let controller = &config.services[0].controller;
     let endpoint = controller.clients[0].endpoint.to_string();
     assert_eq!(endpoint, "http://host.docker.internal:50052");
@@ -73,11 +73,9 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(
         keys,
         [
-            "services.slim/0.dataplane.servers[0].quic",
-            "services.slim/0.dataplane.clients",
-            "services.slim/0.dataplane.routes",
+            "services.slim/0.dataplane.clients[0]",
             "services.slim/0.controller.servers",
-            "services.slim/0.controller.clients",
+            "services.slim/0.controller.clients[0]",
         ]
     );
     let default = Config::embedded("0.0.0.0:46357".parse().expect("an address"));

@@ -34,6 +34,7 @@ impl Node {
             marks,
             slow_consumer: SLOW_CONSUMER,
             stalled: STALLED,
+            message_bytes: 4 << 20,
             subscriptions_per_link: 4,
             subscriptions: 100,
             seed: 7,

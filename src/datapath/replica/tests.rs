@@ -18,7 +18,7 @@ fn link(core: usize) -> LinkId {
 
 fn submission(core: usize, number: u64) -> Submission {
     let name = Name { prefix: Prefix([0, 0, number % 4]), id: Id::ANY };
-    let port = Arc::new(Port::new(link(core), "test"));
+    let port = Arc::new(Port::new(link(core), crate::datapath::Framing::Grpc, "test"));
     let change = if number % 3 == 2 {
         Change::Unsubscribe(port.id(), Space::Native, name)
     } else {

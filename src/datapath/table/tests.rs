@@ -2,17 +2,17 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use slim_wire::{Class, Encoding, Flags, Kind};
-use slotmap::SlotMap;
+use slotmap::{DefaultKey, KeyData, SlotMap};
 
 use super::*;
-use crate::datapath::port::{CoreId, Marks};
+use crate::datapath::port::{CoreId, Load, Marks};
 
 const LINKS: usize = 5;
 
 fn ports() -> Vec<Arc<Port>> {
     let mut slots = SlotMap::new();
     let key = |_| LinkId { core: CoreId(0), key: slots.insert(()) };
-    (0..LINKS).map(key).map(|id| Arc::new(Port::new(id, "test"))).collect()
+    (0..LINKS).map(key).map(|id| Arc::new(Port::new(id, Framing::Grpc, "test"))).collect()
 }
 
 fn name(prefix: u64, id: u8) -> Name {
@@ -37,7 +37,12 @@ fn publish(destination: Name, fanout: u32) -> Header {
 
 fn targets(table: &mut Table, destination: Name, fanout: u32, from: &Port) -> Vec<LinkId> {
     let mut targets = Vec::new();
-    table.for_each_target(&publish(destination, fanout), from.id(), |port| targets.push(port.id()));
+    let node = match from.framing() {
+        Framing::Node(node) => Some(node),
+        _ => None,
+    };
+    let from = Origin { link: from.id(), node };
+    table.for_each_target(&publish(destination, fanout), from, |port| targets.push(port.id()));
     targets
 }
 
@@ -68,8 +73,9 @@ fn anycast_takes_turns_among_idle_owners_and_avoids_loaded_ones() {
     }
     assert_eq!(seen, [a, b, c].map(|port| port.id()).into());
     let marks = Marks::new(10_000, 0);
-    a.admit(Class::Reliable, 100, &marks);
-    c.admit(Class::Reliable, 100, &marks);
+    let load = Load { class: Class::Reliable, encoding: Encoding::D6, bytes: 100, messages: 1 };
+    a.admit(load, &marks);
+    c.admit(load, &marks);
     for _ in 0..3 {
         assert_eq!(targets(&mut table, name(7, 0), 1, sender), [b.id()]);
     }
@@ -177,4 +183,41 @@ proptest! {
         }
         prop_assert!(table.prefixes.is_empty() && table.ids.is_empty(), "nothing is left behind");
     }
+}
+
+/// Links to other nodes, numbered from 100 on.
+fn routes<const N: usize>(nodes: [u64; N]) -> [Arc<Port>; N] {
+    let mut number = 100;
+    nodes.map(|node| {
+        number += 1;
+        let key = DefaultKey::from(KeyData::from_ffi(number << 32 | number));
+        Arc::new(Port::new(LinkId { core: CoreId(0), key }, Framing::Node(node), "node"))
+    })
+}
+
+#[test]
+fn an_id_that_is_not_known_here_goes_along_the_route_of_its_name() {
+    let (mut table, ports, [route]) = (Table::new(0), ports(), routes([1]));
+    let [initiator, sender, ..] = &ports[..] else { unreachable!() };
+    table.subscribe(Space::Native, name(7, 0), initiator);
+    table.subscribe(Space::Native, name(7, 0), &route);
+    assert_eq!(targets(&mut table, name(7, 5), 1, sender), [route.id()]);
+    assert_eq!(targets(&mut table, name(7, 0), 1, sender), [route.id()]);
+    table.subscribe(Space::Native, name(7, 5), initiator);
+    assert_eq!(targets(&mut table, name(7, 5), 1, sender), [initiator.id()]);
+    assert_eq!(targets(&mut table, name(7, 0), 1, sender), [initiator.id()]);
+}
+
+#[test]
+fn a_channel_reaches_members_here_and_every_node_but_the_one_it_comes_from() {
+    let (mut table, ports, nodes) = (Table::new(0), ports(), routes([1, 2, 1]));
+    let [member, ..] = &ports[..] else { unreachable!() };
+    table.subscribe(Space::Native, name(7, 0), member);
+    let [there, elsewhere, from_there] = &nodes;
+    table.subscribe(Space::Native, name(7, 0), there);
+    table.subscribe(Space::Native, name(7, 0), elsewhere);
+    let reached = targets(&mut table, name(7, 0), 50, from_there);
+    assert_eq!(reached, [member.id(), elsewhere.id()], "another link of the same node");
+    table.unsubscribe(Space::Native, name(7, 0), elsewhere.id());
+    assert_eq!(targets(&mut table, name(7, 0), 50, from_there), [member.id()]);
 }

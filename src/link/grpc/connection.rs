@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::lingering::Lingering;
-use super::{Gateway, Http2Settings, Streams, stream};
+use super::{Http2Settings, Streams, stream};
+use crate::link::host::Host;
 use crate::link::incident::Incident;
 
 /// The flow-control window of a stream as published servers announce it: it bounds what a client
@@ -45,25 +46,25 @@ pub async fn serve_connection<Io>(
     peer: SocketAddr,
     accepted: std::time::Instant,
     settings: Http2Settings,
-    gateway: Rc<Gateway>,
+    host: Rc<Host>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let deadline = Instant::from_std(accepted + gateway.limits.handshake);
+    let deadline = Instant::from_std(accepted + host.limits.handshake);
     let handshake =
-        timeout_at(deadline, builder(&settings).handshake(Lingering::new(io, Rc::clone(&gateway))));
+        timeout_at(deadline, builder(&settings).handshake(Lingering::new(io, Rc::clone(&host))));
     let handshake = tokio::select! {
         done = handshake => done,
         // Who has not even said hello does not keep the node from stopping.
-        () = gateway.finish.cancelled() => return,
+        () = host.finish.cancelled() => return,
     };
     let ended = match handshake {
-        Ok(Ok(connection)) => drive(connection, peer, deadline, settings, &gateway).await,
+        Ok(Ok(connection)) => drive(connection, peer, deadline, settings, &host).await,
         Ok(Err(error)) => Ended::Incident(incident_of(&error), error.to_string()),
         Err(_) => Ended::Incident(Incident::HandshakeTimeout, "no HTTP/2 preface".into()),
     };
     if let Ended::Incident(incident, detail) = ended {
-        gateway.report(incident, &peer, &detail);
+        host.report(incident, &peer, &detail);
     }
 }
 
@@ -102,23 +103,23 @@ async fn drive<Io>(
     peer: SocketAddr,
     deadline: Instant,
     settings: Http2Settings,
-    gateway: &Rc<Gateway>,
+    host: &Rc<Host>,
 ) -> Ended
 where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let streams = Streams::default();
     let ping_pong = connection.ping_pong().expect("taken once per connection");
-    let mut chores = chores(ping_pong, deadline, settings, &streams, gateway);
+    let mut chores = chores(ping_pong, deadline, settings, &streams, host);
     loop {
         let chore = tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let open = streams.open();
-                    let gateway = Rc::clone(gateway);
-                    let tasks = gateway.tasks.clone();
-                    tasks.spawn_local(stream::serve_stream(request, respond, peer, gateway, open));
+                    let host = Rc::clone(host);
+                    let tasks = host.tasks.clone();
+                    tasks.spawn_local(stream::serve_stream(request, respond, peer, host, open));
                     continue;
                 }
                 Some(Err(error)) => return ended_with(&error, streams.had_link()),
@@ -147,15 +148,15 @@ fn chores(
     deadline: Instant,
     settings: Http2Settings,
     streams: &Streams,
-    gateway: &Gateway,
+    host: &Host,
 ) -> FuturesUnordered<LocalBoxFuture<'static, Chore>> {
     let chores = FuturesUnordered::<LocalBoxFuture<'static, Chore>>::new();
     chores.push(Box::pin(async move {
         keepalive(ping_pong, settings).await;
         Chore::GiveUp
     }));
-    let (finish, streams) = (gateway.finish.clone(), streams.clone());
-    let limit = gateway.limits.handshake;
+    let (finish, streams) = (host.finish.clone(), streams.clone());
+    let limit = host.limits.handshake;
     chores.push(Box::pin(async move {
         streams.idle(deadline, limit).await;
         Chore::ExpectStream

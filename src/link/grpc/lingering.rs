@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Gateway;
+use crate::link::host::Host;
 
 /// A transport whose shutdown, when the node stops, waits until the other end has closed too.
 ///
@@ -15,7 +15,7 @@ use super::Gateway;
 /// At other times it is the client that closes first, or one that is not waited for.
 pub(super) struct Lingering<Io> {
     io: Io,
-    gateway: Rc<Gateway>,
+    host: Rc<Host>,
     write_closed: bool,
 }
 
@@ -23,8 +23,8 @@ pub(super) struct Lingering<Io> {
 const READS: usize = 16;
 
 impl<Io> Lingering<Io> {
-    pub(super) fn new(io: Io, gateway: Rc<Gateway>) -> Self {
-        Self { io, gateway, write_closed: false }
+    pub(super) fn new(io: Io, host: Rc<Host>) -> Self {
+        Self { io, host, write_closed: false }
     }
 }
 
@@ -68,7 +68,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<Io> {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.write_closed = true;
         }
-        if !self.gateway.stop_reading.get() {
+        if !self.host.stop_reading.get() {
             return Poll::Ready(Ok(()));
         }
         let mut bytes = [0; 4096];

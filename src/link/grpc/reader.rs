@@ -13,15 +13,15 @@ use slim_wire::{DecodeError, Envelope, Kind};
 use tokio::time::timeout_at;
 use tonic::Status;
 
-use super::flow::Flow;
 use super::stream::Ended;
-use super::{Gateway, PartialRoom};
 use crate::datapath::{LinkId, Port, RefuseReason};
+use crate::link::flow::Flow;
+use crate::link::host::{Host, PartialRoom};
 use crate::link::incident::Incident;
 
 /// Reads one stream: cuts out its messages and hands them to the datapath, in order.
 pub(super) struct Reader {
-    gateway: Rc<Gateway>,
+    host: Rc<Host>,
     link: LinkId,
     peer: SocketAddr,
     messages: MessageReader,
@@ -41,11 +41,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(gateway: Rc<Gateway>, link: LinkId, peer: SocketAddr) -> Self {
-        let messages = MessageReader::new(gateway.limits.message_bytes);
-        let partial = gateway.places.partial_room();
+    pub(super) fn new(host: Rc<Host>, link: LinkId, peer: SocketAddr) -> Self {
+        let messages = MessageReader::new(host.limits.message_bytes);
+        let partial = host.places.partial_room();
         Self {
-            gateway,
+            host,
             link,
             peer,
             messages,
@@ -65,9 +65,9 @@ impl Reader {
             let chunk = match self.begun {
                 None => self.next_chunk(body).await,
                 Some(begun) => {
-                    let deadline = begun + self.gateway.limits.partial_message;
+                    let deadline = begun + self.host.limits.partial_message;
                     let Ok(chunk) = timeout_at(deadline.into(), self.next_chunk(body)).await else {
-                        if self.gateway.stop_reading.get() {
+                        if self.host.stop_reading.get() {
                             // It is this node that reads no further.
                             return pending().await;
                         }
@@ -97,7 +97,7 @@ impl Reader {
 
     /// The next chunk of the body; never, once the node stops.
     async fn next_chunk(&self, body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
-        poll_fn(|cx| match self.gateway.stop_reading.get() {
+        poll_fn(|cx| match self.host.stop_reading.get() {
             true => Poll::Pending,
             false => body.poll_data(cx),
         })
@@ -172,21 +172,17 @@ impl Reader {
         match header.kind {
             Kind::Subscribe => {
                 self.changed = true;
-                let mut core = self.gateway.core.borrow_mut();
+                let mut core = self.host.core.borrow_mut();
                 let made = core.subscribe(self.link, D::ENCODING, header.destination, texts);
                 if let Err(error) = made {
                     core.counters().refuse(RefuseReason::SubscriptionLimit);
                     drop(core);
-                    self.gateway.report(Incident::MessageRefused, &self.peer, &error);
+                    self.host.report(Incident::MessageRefused, &self.peer, &error);
                 }
             }
             Kind::Unsubscribe => {
                 self.changed = true;
-                self.gateway.core.borrow_mut().unsubscribe(
-                    self.link,
-                    D::ENCODING,
-                    header.destination,
-                );
+                self.host.core.borrow_mut().unsubscribe(self.link, D::ENCODING, header.destination);
             }
             Kind::Publish => {
                 // What the client subscribed to just now may be where the answer goes.
@@ -205,12 +201,12 @@ impl Reader {
     async fn forward(&mut self, envelope: &Envelope) {
         let len = envelope.len();
         if self.flow.may_wait(len) {
-            let full = self.gateway.core.borrow_mut().full_target(self.link, envelope);
+            let full = self.host.core.borrow_mut().full_target(self.link, envelope);
             if let Some(port) = full {
                 self.pause(&port).await;
             }
         }
-        let forwarded = self.gateway.core.borrow_mut().forward(self.link, envelope, self.now);
+        let forwarded = self.host.core.borrow_mut().forward(self.link, envelope, self.now);
         if let Some(port) = self.flow.wait_for(forwarded, len) {
             self.pause(&port).await;
         }
@@ -218,14 +214,14 @@ impl Reader {
 
     /// Leaves the source unread until its only target has caught up, for a bounded time.
     async fn pause(&mut self, port: &Port) {
-        let soft = {
-            let mut core = self.gateway.core.borrow_mut();
+        let enough = {
+            let mut core = self.host.core.borrow_mut();
             core.counters().pauses.add(1);
             core.flush();
-            core.marks().soft
+            core.marks().pause
         };
-        let until = Instant::now() + self.gateway.limits.pause;
-        while port.queued() > soft && !port.is_closed() {
+        let until = Instant::now() + self.host.limits.pause;
+        while port.queued() > enough && !port.is_closed() {
             if Instant::now() >= until {
                 self.flow.give_up();
                 break;
@@ -241,7 +237,7 @@ impl Reader {
             return;
         }
         poll_fn(|cx| {
-            let mut core = self.gateway.core.borrow_mut();
+            let mut core = self.host.core.borrow_mut();
             let poll = core.poll_submitted(self.link, cx);
             core.flush();
             poll
@@ -253,7 +249,7 @@ impl Reader {
     /// its subscriptions are made. Also lets other streams have their turn.
     async fn settle(&mut self, len: usize) {
         self.submitted().await;
-        self.gateway.core.borrow_mut().flush();
+        self.host.core.borrow_mut().flush();
         self.since_yield += len;
         if self.since_yield >= TURN_BYTES {
             self.since_yield = 0;
@@ -273,15 +269,15 @@ impl Reader {
                 (RefuseReason::Undecodable, Status::invalid_argument(error.to_string()))
             }
         };
-        self.gateway.core.borrow().counters().refuse(reason);
+        self.host.core.borrow().counters().refuse(reason);
         Ended::Refused(Incident::MessageRefused, status)
     }
 
     fn refuse_message(&self, error: &DecodeError) -> Result<(), Ended> {
-        let core = self.gateway.core.borrow();
+        let core = self.host.core.borrow();
         if is_refusal_only(error) {
             core.counters().refuse(RefuseReason::Invalid);
-            self.gateway.report(Incident::MessageRefused, &self.peer, error);
+            self.host.report(Incident::MessageRefused, &self.peer, error);
             return Ok(());
         }
         drop(core);
@@ -289,7 +285,7 @@ impl Reader {
     }
 
     fn undecodable(&self, error: &DecodeError) -> Ended {
-        self.gateway.core.borrow().counters().refuse(RefuseReason::Undecodable);
+        self.host.core.borrow().counters().refuse(RefuseReason::Undecodable);
         let status = Status::invalid_argument(format!("{error}; {}", error.hint()));
         Ended::Refused(Incident::MessageRefused, status)
     }

@@ -9,8 +9,9 @@ use slim_compat_grpc::service::{self, Refusal};
 use tonic::Status;
 
 use super::reader::Reader;
-use super::{Gateway, OpenStream, writer};
+use super::{OpenStream, writer};
 use crate::datapath::{Framing, LinkId};
+use crate::link::host::Host;
 use crate::link::incident::Incident;
 
 /// How a stream ended.
@@ -33,31 +34,31 @@ pub(super) async fn serve_stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     peer: SocketAddr,
-    gateway: Rc<Gateway>,
+    host: Rc<Host>,
     open: OpenStream,
 ) {
     if let Err(refusal) = service::open_channel(&request) {
-        return refuse(&gateway, respond, peer, Incident::StreamRefused, refusal);
+        return refuse(&host, respond, peer, Incident::StreamRefused, refusal);
     }
-    let Some(place) = gateway.places.take_link() else {
+    let Some(place) = host.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
-        return refuse(&gateway, respond, peer, Incident::LinkLimit, Refusal::Status(status));
+        return refuse(&host, respond, peer, Incident::LinkLimit, Refusal::Status(status));
     };
     // Clients wait for the response headers before they send anything.
     let Ok(mut send) = respond.send_response(service::channel_response(()), false) else {
         return;
     };
     open.is_link();
-    let link = OpenLink::new(&gateway, peer);
-    let mut reader = Reader::new(Rc::clone(&gateway), link.id, peer);
+    let link = OpenLink::new(&host, peer);
+    let mut reader = Reader::new(Rc::clone(&host), link.id, peer);
     let mut body = request.into_body();
     let ended = tokio::select! {
         biased;
         ended = reader.run(&mut body) => ended,
-        ended = writer::run(&gateway, link.id, &mut send) => ended,
+        ended = writer::run(&host, link.id, &mut send) => ended,
     };
     let says_goodbye = matches!(ended, Ended::ByClient | Ended::Refused(..));
-    end(&gateway, &mut send, peer, ended);
+    end(&host, &mut send, peer, ended);
     // After its incident, so that who sees the link gone sees why.
     drop(link);
     if says_goodbye {
@@ -77,21 +78,21 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A link of the core until it is dropped, even by a panic.
 struct OpenLink {
-    gateway: Rc<Gateway>,
+    host: Rc<Host>,
     id: LinkId,
 }
 
 impl OpenLink {
-    fn new(gateway: &Rc<Gateway>, peer: SocketAddr) -> Self {
-        let id = gateway.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
-        Self { gateway: Rc::clone(gateway), id }
+    fn new(host: &Rc<Host>, peer: SocketAddr) -> Self {
+        let id = host.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
+        Self { host: Rc::clone(host), id }
     }
 }
 
 impl Drop for OpenLink {
     fn drop(&mut self) {
         // A panic in the core itself may have left it borrowed; then the node is lost anyway.
-        if let Ok(mut core) = self.gateway.core.try_borrow_mut() {
+        if let Ok(mut core) = self.host.core.try_borrow_mut() {
             core.close_link(self.id);
             core.flush();
         }
@@ -99,25 +100,25 @@ impl Drop for OpenLink {
 }
 
 fn refuse(
-    gateway: &Gateway,
+    host: &Host,
     mut respond: SendResponse<Bytes>,
     peer: SocketAddr,
     incident: Incident,
     refusal: Refusal,
 ) {
-    gateway.report(incident, &peer, &refusal);
+    host.report(incident, &peer, &refusal);
     // A client that has gone needs no answer.
     let _ = respond.send_response(refusal.into_response(), true);
 }
 
 /// Tells the client how its stream ended. A client that has gone is not told: sending fails then.
-fn end(gateway: &Gateway, send: &mut SendStream<Bytes>, peer: SocketAddr, ended: Ended) {
+fn end(host: &Host, send: &mut SendStream<Bytes>, peer: SocketAddr, ended: Ended) {
     match ended {
         Ended::ByClient | Ended::Finished => {
             let _ = send.send_trailers(service::trailers(&Status::ok("")));
         }
         Ended::Refused(incident, status) => {
-            gateway.report(incident, &peer, &status.message());
+            host.report(incident, &peer, &status.message());
             let _ = send.send_trailers(service::trailers(&status));
         }
         // The slow consumer is logged by name where it is cut off.
@@ -125,7 +126,7 @@ fn end(gateway: &Gateway, send: &mut SendStream<Bytes>, peer: SocketAddr, ended:
         // Clients that end properly cancel their stream, so only a lost connection is news.
         Ended::Broken(error) => {
             if error.is_io() {
-                gateway.report(Incident::ConnectionLost, &peer, &error);
+                host.report(Incident::ConnectionLost, &peer, &error);
             }
         }
     }

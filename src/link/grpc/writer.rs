@@ -4,21 +4,21 @@ use std::task::{Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
-use super::Gateway;
 use super::stream::Ended;
 use crate::datapath::{Departure, LinkId};
+use crate::link::host::Host;
 
 /// Writes what the datapath has for the link, as fast as flow control lets it.
-pub(super) async fn run(gateway: &Gateway, link: LinkId, send: &mut SendStream<Bytes>) -> Ended {
+pub(super) async fn run(host: &Host, link: LinkId, send: &mut SendStream<Bytes>) -> Ended {
     loop {
-        let departure = poll_fn(|cx| gateway.core.borrow_mut().poll_departure(link, cx)).await;
+        let departure = poll_fn(|cx| host.core.borrow_mut().poll_departure(link, cx)).await;
         let mut bytes = match departure {
             Departure::Chunk(chunk) => chunk.bytes,
             Departure::Finished => return Ended::Finished,
             Departure::Evicted => return Ended::TooSlow,
         };
         while !bytes.is_empty() {
-            let room = match room_for(gateway, link, send, bytes.len()).await {
+            let room = match room_for(host, link, send, bytes.len()).await {
                 Ok(room) => room.min(bytes.len()),
                 Err(ended) => return ended,
             };
@@ -31,14 +31,14 @@ pub(super) async fn run(gateway: &Gateway, link: LinkId, send: &mut SendStream<B
 
 /// Waits until flow control has room for some of `wanted` bytes, or the link is cut off.
 async fn room_for(
-    gateway: &Gateway,
+    host: &Host,
     link: LinkId,
     send: &mut SendStream<Bytes>,
     wanted: usize,
 ) -> Result<usize, Ended> {
     send.reserve_capacity(wanted);
     poll_fn(|cx| {
-        if gateway.core.borrow_mut().poll_evicted(link, cx).is_ready() {
+        if host.core.borrow_mut().poll_evicted(link, cx).is_ready() {
             return Poll::Ready(Err(Ended::TooSlow));
         }
         if send.capacity() > 0 {

@@ -1,0 +1,304 @@
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use quinn_proto::{
+    Connection, ConnectionError, ConnectionHandle, Event, Incoming, TransportErrorCode,
+};
+use slim_wire::CloseCode;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::peer::{Fault, Origin, Peer, Turn};
+use super::transport::{Admit, Application};
+use crate::datapath::LinkId;
+use crate::link::host::Host;
+use crate::link::incident::Incident;
+
+/// One connection of a core: which of its sockets, and which connection there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct PeerId {
+    pub(super) socket: usize,
+    pub(super) connection: usize,
+}
+
+/// The native side of a core: what connections of its sockets mean to the datapath.
+pub(super) struct Door {
+    pub(super) host: Rc<Host>,
+    /// This node's number.
+    node: u64,
+    peers: Vec<Vec<Option<Box<Peer>>>>,
+    links: HashMap<LinkId, PeerId, foldhash::fast::FixedState>,
+    deadlines: BTreeSet<(Instant, PeerId)>,
+    /// Accepted connections that have not said hello.
+    greeting: usize,
+    /// The place of the connection that is being accepted.
+    place: Option<OwnedSemaphorePermit>,
+    ready: Vec<LinkId>,
+}
+
+/// With so many handshakes under way on a core, a newcomer has to prove its address before
+/// anything is kept for it.
+const UNPROVEN_HANDSHAKES: usize = 64;
+
+impl Door {
+    pub(super) fn new(host: Rc<Host>, node: u64) -> Self {
+        Self {
+            host,
+            node,
+            peers: Vec::new(),
+            links: HashMap::default(),
+            deadlines: BTreeSet::new(),
+            greeting: 0,
+            place: None,
+            ready: Vec::new(),
+        }
+    }
+
+    /// The application of the core's socket number `socket`.
+    pub(super) fn at(&mut self, socket: usize) -> AtSocket<'_> {
+        if self.peers.len() <= socket {
+            self.peers.resize_with(socket + 1, Vec::new);
+        }
+        AtSocket { door: self, socket }
+    }
+
+    /// Connections that have something to do though nothing arrived for them.
+    pub(super) fn due(&mut self, now: Instant, mut touch: impl FnMut(PeerId)) {
+        while let Some((deadline, id)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            touch(id);
+        }
+    }
+
+    /// Connections whose links have something to write.
+    pub(super) fn ready(&mut self, mut touch: impl FnMut(PeerId)) {
+        self.host.core.borrow_mut().take_ready(&mut self.ready);
+        for link in self.ready.drain(..) {
+            if let Some(id) = self.links.get(&link) {
+                touch(*id);
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Whether no connection is left that is not closed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.peers.iter().flatten().flatten().all(|peer| peer.has_ended())
+    }
+
+    /// Every connection that is not closed.
+    pub(super) fn all(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().enumerate().flat_map(|(socket, peers)| {
+            peers.iter().enumerate().filter_map(move |(connection, peer)| {
+                let open = peer.as_ref().is_some_and(|peer| !peer.has_ended());
+                open.then_some(PeerId { socket, connection })
+            })
+        })
+    }
+
+    /// Notes a connection that this node has begun.
+    pub(super) fn dialed(&mut self, id: PeerId, remote: SocketAddr, origin: Origin, now: Instant) {
+        let place = self.host.places.take_connection();
+        self.insert(id, remote, origin, place, now);
+    }
+
+    fn insert(
+        &mut self,
+        id: PeerId,
+        remote: SocketAddr,
+        origin: Origin,
+        place: Option<OwnedSemaphorePermit>,
+        now: Instant,
+    ) {
+        let host = Rc::clone(&self.host);
+        let turn = Turn { host: &host, node: self.node, now };
+        let peer = Peer::new(remote, origin, place, &turn);
+        self.deadlines.extend(peer.deadline(&turn).map(|deadline| (deadline, id)));
+        let peers = &mut self.peers[id.socket];
+        if peers.len() <= id.connection {
+            peers.resize_with(id.connection + 1, || None);
+        }
+        peers[id.connection] = Some(Box::new(peer));
+        self.greeting += 1;
+    }
+
+    /// Lets a connection's peer do a part of its turn, and minds what came of it.
+    fn with_peer<T: Default>(
+        &mut self,
+        id: PeerId,
+        connection: &mut Connection,
+        now: Instant,
+        work: impl FnOnce(&mut Peer, &mut Connection, &Turn<'_>) -> Result<T, Fault>,
+    ) -> T {
+        let Some(peer) = self.peers[id.socket].get_mut(id.connection).and_then(Option::as_mut)
+        else {
+            return T::default();
+        };
+        if peer.has_ended() {
+            return T::default();
+        }
+        let turn = Turn { host: &self.host, node: self.node, now };
+        let (was_greeting, link) = (peer.is_greeting(), peer.link());
+        let done = work(peer, connection, &turn);
+        let done = match done {
+            Ok(done) => done,
+            Err(fault) => {
+                let link = peer.link().or(link);
+                peer.close(connection, &fault, now);
+                if let Some(incident) = fault.incident {
+                    self.host.report(incident, &peer.remote, &fault.reason);
+                }
+                peer.end(&fault.reason);
+                if let Some(link) = link {
+                    self.host.core.borrow_mut().close_link(link);
+                }
+                T::default()
+            }
+        };
+        if was_greeting && !peer.is_greeting() {
+            self.greeting -= 1;
+        }
+        match (link, peer.link()) {
+            (None, Some(opened)) => _ = self.links.insert(opened, id),
+            (Some(closed), None) => _ = self.links.remove(&closed),
+            _ => {}
+        }
+        // An entry of a deadline that is later now only leads to a look in vain.
+        self.deadlines.extend(peer.deadline(&turn).map(|deadline| (deadline, id)));
+        done
+    }
+
+    fn lost(
+        &mut self,
+        id: PeerId,
+        connection: &mut Connection,
+        reason: &ConnectionError,
+        now: Instant,
+    ) {
+        let incident = self.with_peer(id, connection, now, |peer, _, _| {
+            let incident = incident_of(reason, peer.is_greeting());
+            peer.end(&reason.to_string());
+            Ok(Some((incident, peer.remote)))
+        });
+        if let Some((Some(incident), remote)) = incident {
+            self.host.report(incident, &remote, reason);
+        }
+    }
+}
+
+/// What the loss of a connection is to be reported as.
+fn incident_of(reason: &ConnectionError, greeting: bool) -> Option<Incident> {
+    match reason {
+        ConnectionError::ApplicationClosed(close)
+            if CloseCode::from_number(close.error_code.into_inner()) == Some(CloseCode::Done) =>
+        {
+            None
+        }
+        ConnectionError::TransportError(error) if is_crypto(error.code) => {
+            Some(Incident::TlsFailed)
+        }
+        ConnectionError::ConnectionClosed(close) if is_crypto(close.error_code) => {
+            Some(Incident::TlsFailed)
+        }
+        ConnectionError::TransportError(_) | ConnectionError::VersionMismatch => {
+            Some(Incident::ProtocolBroken)
+        }
+        ConnectionError::TimedOut if greeting => Some(Incident::HandshakeTimeout),
+        ConnectionError::TimedOut => Some(Incident::KeepaliveTimeout),
+        ConnectionError::LocallyClosed => None,
+        ConnectionError::ConnectionClosed(_)
+        | ConnectionError::ApplicationClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::CidsExhausted => Some(Incident::ConnectionLost),
+    }
+}
+
+/// QUIC carries alerts of TLS as error codes from 0x100 on.
+fn is_crypto(code: TransportErrorCode) -> bool {
+    (0x100..0x200).contains(&u64::from(code))
+}
+
+/// The door as one socket's transport sees it.
+pub(super) struct AtSocket<'a> {
+    door: &'a mut Door,
+    socket: usize,
+}
+
+impl AtSocket<'_> {
+    fn id(&self, connection: ConnectionHandle) -> PeerId {
+        PeerId { socket: self.socket, connection: connection.0 }
+    }
+}
+
+impl Application for AtSocket<'_> {
+    fn admit(&mut self, incoming: &Incoming) -> Admit {
+        let door = &mut *self.door;
+        if door.greeting >= UNPROVEN_HANDSHAKES && incoming.may_retry() {
+            return Admit::Validate;
+        }
+        door.place = door.host.places.take_connection();
+        if door.place.is_some() {
+            return Admit::Accept;
+        }
+        door.host.report(Incident::LinkLimit, &incoming.remote_address(), &"connections");
+        Admit::Refuse
+    }
+
+    fn accepted(&mut self, id: ConnectionHandle, remote: SocketAddr, now: Instant) {
+        let (id, place) = (self.id(id), self.door.place.take());
+        self.door.insert(id, remote, Origin::Accepted, place, now);
+    }
+
+    fn event(
+        &mut self,
+        id: ConnectionHandle,
+        connection: &mut Connection,
+        event: Event,
+        now: Instant,
+    ) {
+        let id = self.id(id);
+        match event {
+            Event::ConnectionLost { reason } => self.door.lost(id, connection, &reason, now),
+            Event::Connected => {
+                self.door.with_peer(id, connection, now, |peer, connection, turn| {
+                    peer.connected(connection, turn);
+                    Ok(())
+                })
+            }
+            Event::Stream(event) => {
+                self.door.with_peer(id, connection, now, |peer, connection, _| {
+                    peer.stream_event(connection, event)
+                });
+            }
+            Event::DatagramReceived => self.door.with_peer(id, connection, now, |peer, _, _| {
+                peer.datagrams_arrived();
+                Ok(())
+            }),
+            Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
+        }
+    }
+
+    fn read(&mut self, id: ConnectionHandle, connection: &mut Connection, now: Instant) -> bool {
+        let id = self.id(id);
+        self.door.with_peer(id, connection, now, Peer::read)
+    }
+
+    fn write(&mut self, id: ConnectionHandle, connection: &mut Connection, now: Instant) {
+        let id = self.id(id);
+        self.door.with_peer(id, connection, now, Peer::write);
+    }
+
+    fn gone(&mut self, id: ConnectionHandle) {
+        self.door.peers[self.socket][id.0] = None;
+    }
+
+    fn stray(&mut self, remote: SocketAddr) {
+        self.door.host.report(Incident::StrayDatagram, &remote, &"datagram");
+    }
+}

@@ -1,0 +1,648 @@
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use quinn_proto::{Connection, Dir, StreamEvent, StreamId, VarInt};
+use slim_compat_grpc::{D6, Dialect};
+use slim_wire::limits::LANES;
+use slim_wire::{
+    CloseCode, DecodeError, Encoding, Envelope, FrameKind, FrameReader, Frames, Header, Hello,
+    Kind, Role, Run, TextName,
+};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::control::{Control, payload_of, texts_of};
+use super::lane::{Inbound, LaneStopped, Outbound, Pause, Read, read_stream};
+use crate::datapath::{Core, DATAGRAMS, Fate, Framing, LinkId, RefuseReason};
+use crate::link::host::Host;
+use crate::link::incident::Incident;
+
+/// One connection, and the link that it becomes once both sides have said hello.
+pub(super) struct Peer {
+    pub(super) remote: SocketAddr,
+    state: State,
+    /// Who began the connection.
+    origin: Origin,
+    control: Control,
+    control_readable: bool,
+    inbound: Box<[Inbound]>,
+    readable: u8,
+    outbound: Outbound,
+    datagrams_readable: bool,
+    datagram_bytes: usize,
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+enum State {
+    /// Until both have said hello.
+    Greeting { until: Instant },
+    /// Messages flow.
+    Open(LinkId),
+    /// What was written is on its way; then the connection is closed.
+    Finishing { until: Instant },
+    /// Closed by one of the two.
+    Ended,
+}
+
+/// Who began a connection.
+pub(super) enum Origin {
+    /// The peer.
+    Accepted,
+    /// This node, to have another do its part for these names.
+    Dialed {
+        /// What is reached by the link.
+        routes: Vec<TextName>,
+        /// Told how the connection ended.
+        ended: Option<oneshot::Sender<LinkEnd>>,
+    },
+}
+
+/// How a link that this node began has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkEnd {
+    /// Whether it was open before.
+    pub was_open: bool,
+    /// Why it ended.
+    pub reason: String,
+}
+
+/// Why a connection is closed from here.
+pub(super) struct Fault {
+    pub(super) incident: Option<Incident>,
+    pub(super) code: CloseCode,
+    pub(super) reason: String,
+}
+
+impl Fault {
+    fn new(incident: Incident, code: CloseCode, reason: impl ToString) -> Self {
+        Self { incident: Some(incident), code, reason: reason.to_string() }
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self::new(Incident::ProtocolBroken, CloseCode::Protocol, error)
+    }
+}
+
+impl From<LaneStopped> for Fault {
+    fn from(_: LaneStopped) -> Self {
+        let reason = "stream: expected to be taken, got a stop";
+        Self::new(Incident::ProtocolBroken, CloseCode::Protocol, reason)
+    }
+}
+
+/// What a turn of a peer's work needs.
+pub(super) struct Turn<'a> {
+    pub(super) host: &'a Host,
+    /// This node's number.
+    pub(super) node: u64,
+    pub(super) now: Instant,
+}
+
+/// How often a paused lane looks whether its target has caught up.
+const PAUSE_STEP: Duration = Duration::from_millis(1);
+
+/// How long what was written last may take to arrive.
+const LINGER: Duration = Duration::from_secs(3);
+
+impl Peer {
+    pub(super) fn new(
+        remote: SocketAddr,
+        origin: Origin,
+        place: Option<OwnedSemaphorePermit>,
+        turn: &Turn<'_>,
+    ) -> Self {
+        Self {
+            remote,
+            state: State::Greeting { until: turn.now + turn.host.limits.handshake },
+            origin,
+            control: Control::new(),
+            control_readable: false,
+            inbound: (0..LANES).map(|_| Inbound::new(turn.host)).collect(),
+            readable: 0,
+            outbound: Outbound::default(),
+            datagrams_readable: false,
+            datagram_bytes: 0,
+            _places: place.into_iter().collect(),
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<LinkId> {
+        match self.state {
+            State::Open(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_greeting(&self) -> bool {
+        matches!(self.state, State::Greeting { .. })
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// The connection is over; nothing is to be done for it any more. Whoever began it is told.
+    pub(super) fn end(&mut self, reason: &str) {
+        let was_open = matches!(self.state, State::Open(_) | State::Finishing { .. });
+        self.state = State::Ended;
+        if let Origin::Dialed { ended, .. } = &mut self.origin
+            && let Some(ended) = ended.take()
+        {
+            let _ = ended.send(LinkEnd { was_open, reason: reason.to_owned() });
+        }
+    }
+
+    /// When this peer has to be looked at even if nothing arrives.
+    pub(super) fn deadline(&self, turn: &Turn<'_>) -> Option<Instant> {
+        match self.state {
+            State::Greeting { until } | State::Finishing { until } => Some(until),
+            State::Ended => None,
+            State::Open(_) => {
+                let lanes = self.inbound.iter();
+                let of = |lane: &Inbound| match (&lane.pause, lane.begun) {
+                    (Some(_), _) => Some(turn.now + PAUSE_STEP),
+                    (None, begun) => begun.map(|begun| begun + turn.host.limits.partial_message),
+                };
+                lanes.filter_map(of).min()
+            }
+        }
+    }
+
+    /// The handshake is complete.
+    pub(super) fn connected(&mut self, connection: &mut Connection, turn: &Turn<'_>) {
+        if matches!(self.origin, Origin::Dialed { .. }) {
+            self.control.stream = connection.streams().open(Dir::Bi);
+            self.control.send_hello(&hello(turn));
+        }
+    }
+
+    pub(super) fn stream_event(
+        &mut self,
+        connection: &mut Connection,
+        event: StreamEvent,
+    ) -> Result<(), Fault> {
+        match event {
+            StreamEvent::Opened { dir: Dir::Bi } => {
+                if let Some(id) = connection.streams().accept(Dir::Bi) {
+                    self.control.stream.get_or_insert(id);
+                    self.control_readable = true;
+                }
+            }
+            StreamEvent::Opened { dir: Dir::Uni } => self.accept_lanes(connection)?,
+            StreamEvent::Readable { id } if id.dir() == Dir::Bi => self.control_readable = true,
+            StreamEvent::Readable { id } => self.readable |= lane_bit(id),
+            StreamEvent::Writable { id } => {
+                if !self.outbound.unblock(id) {
+                    self.control.unblock();
+                }
+            }
+            StreamEvent::Finished { id } => self.outbound.finished(id),
+            StreamEvent::Stopped { id, .. } if matches!(self.state, State::Finishing { .. }) => {
+                self.outbound.finished(id);
+            }
+            StreamEvent::Stopped { .. } => return Err(LaneStopped.into()),
+            StreamEvent::Available { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn accept_lanes(&mut self, connection: &mut Connection) -> Result<(), Fault> {
+        while let Some(id) = connection.streams().accept(Dir::Uni) {
+            let lane = usize::try_from(id.index()).unwrap_or(usize::MAX);
+            let Some(inbound) = self.inbound.get_mut(lane) else {
+                let (field, limit) = ("data streams", LANES.into());
+                let got = id.index().saturating_add(1);
+                return Err(DecodeError::TooLarge { field, limit, got }.into());
+            };
+            inbound.stream = Some(id);
+            self.readable |= lane_bit(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn datagrams_arrived(&mut self) {
+        self.datagrams_readable = true;
+    }
+
+    /// Reads what has arrived. Returns whether more is left to read at once.
+    pub(super) fn read(
+        &mut self,
+        connection: &mut Connection,
+        turn: &Turn<'_>,
+    ) -> Result<bool, Fault> {
+        let mut more = false;
+        if self.control_readable && self.control.may_read() {
+            more |= self.read_control(connection, turn)?;
+        }
+        match self.state {
+            State::Open(_) if turn.host.stop_reading.get() => return Ok(false),
+            State::Open(link) => {
+                more |= self.read_lanes(connection, link, turn)?;
+                self.read_datagrams(connection, link, turn)?;
+            }
+            State::Greeting { until } if turn.now >= until => {
+                let reason = "hello: expected within limits.handshake_ms, got none";
+                return Err(Fault::new(Incident::HandshakeTimeout, CloseCode::Timeout, reason));
+            }
+            State::Greeting { .. } if turn.host.finish.is_cancelled() => {
+                let (code, reason) = (CloseCode::Stopping, "this node stops".into());
+                return Err(Fault { incident: None, code, reason });
+            }
+            State::Finishing { until } if turn.now >= until => {
+                let (code, reason) = (CloseCode::Stopping, "this node stops".into());
+                return Err(Fault { incident: None, code, reason });
+            }
+            State::Greeting { .. } | State::Finishing { .. } | State::Ended => {}
+        }
+        Ok(more)
+    }
+
+    fn read_control(
+        &mut self,
+        connection: &mut Connection,
+        turn: &Turn<'_>,
+    ) -> Result<bool, Fault> {
+        let Some(id) = self.control.stream else {
+            return Ok(false);
+        };
+        let read = read_stream(connection, id, &mut self.control.frames)?;
+        self.control_readable = read == Read::More;
+        while let Some(run) = self.control.frames.next_run()? {
+            for (header, pieces) in Frames::of(&run.body) {
+                let payload = payload_of(&header, &pieces);
+                match (header.kind()?, &self.state) {
+                    (FrameKind::Hello, State::Greeting { .. }) => {
+                        self.open(Hello::decode(&payload)?, turn)?;
+                    }
+                    (FrameKind::Subscribe | FrameKind::Unsubscribe, State::Open(link)) => {
+                        let link = *link;
+                        self.change_subscription(link, &header, &payload, turn)?;
+                    }
+                    (kind, _) => {
+                        return Err(DecodeError::Unexpected {
+                            field: "kind on the control stream",
+                            expected: "one hello (4), then subscribe (2) or unsubscribe (3)",
+                            got: kind as u64,
+                        }
+                        .into());
+                    }
+                }
+            }
+        }
+        self.control.frames.settle();
+        if let Some(link) = self.link() {
+            self.submit(link, &mut turn.host.core.borrow_mut());
+        }
+        Ok(self.control_readable)
+    }
+
+    /// The peer has said hello: from now on it is a link.
+    fn open(&mut self, theirs: Hello, turn: &Turn<'_>) -> Result<(), Fault> {
+        let Turn { host, .. } = turn;
+        let least = host.limits.message_bytes;
+        if (theirs.frame_bytes as usize) < least {
+            let reason = format!(
+                "frame bytes: expected at least {least} (limits.message_bytes), got {}",
+                theirs.frame_bytes
+            );
+            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
+        }
+        let Some(place) = host.places.take_link() else {
+            let reason = "links: all of limits.links are taken";
+            return Err(Fault::new(Incident::LinkLimit, CloseCode::Limit, reason));
+        };
+        self._places.push(place);
+        let framing = match theirs.role {
+            Role::App => Framing::Native,
+            Role::Node => Framing::Node(theirs.node),
+        };
+        let mut core = host.core.borrow_mut();
+        let link = core.open_link(&self.remote.to_string(), framing);
+        self.state = State::Open(link);
+        match &self.origin {
+            Origin::Accepted => self.control.send_hello(&hello(turn)),
+            Origin::Dialed { routes, .. } => {
+                for route in routes {
+                    let (name, texts) = (route.to_name(), route.components());
+                    if let Err(error) = core.subscribe(link, Encoding::Native, name, Some(texts)) {
+                        let code = CloseCode::Limit;
+                        return Err(Fault::new(Incident::LinkLimit, code, error));
+                    }
+                }
+                core.submit(link);
+                tracing::info!(peer = %self.remote, routes = routes.len(), "linked to another node");
+            }
+        }
+        Ok(())
+    }
+
+    fn change_subscription(
+        &mut self,
+        link: LinkId,
+        header: &slim_wire::FrameHeader,
+        payload: &[u8],
+        turn: &Turn<'_>,
+    ) -> Result<(), Fault> {
+        let (name, request) = (header.destination(), header.ids().message);
+        let mut core = turn.host.core.borrow_mut();
+        if name.id.to_u64().is_none() {
+            core.counters().refuse(RefuseReason::Invalid);
+            self.control.acknowledge(request, Some(WIDE_ID));
+            return Ok(());
+        }
+        if header.kind()? == FrameKind::Unsubscribe {
+            core.unsubscribe(link, Encoding::Native, name);
+        } else {
+            let texts = texts_of(payload, &name);
+            if let Err(error) = core.subscribe(link, Encoding::Native, name, texts) {
+                core.counters().refuse(RefuseReason::SubscriptionLimit);
+                self.control.acknowledge(request, Some(&error.to_string()));
+                turn.host.report(Incident::MessageRefused, &self.remote, &error);
+                return Ok(());
+            }
+        }
+        self.control.waiting.push(request);
+        Ok(())
+    }
+
+    /// Answers what all cores have applied, and hands over what has come since.
+    fn submit(&mut self, link: LinkId, core: &mut Core) {
+        while core.is_settled(link) {
+            for request in std::mem::take(&mut self.control.submitted) {
+                self.control.acknowledge(request, None);
+            }
+            if self.control.waiting.is_empty() {
+                return;
+            }
+            self.control.submitted = std::mem::take(&mut self.control.waiting);
+            core.submit(link);
+        }
+    }
+
+    fn read_lanes(
+        &mut self,
+        connection: &mut Connection,
+        link: LinkId,
+        turn: &Turn<'_>,
+    ) -> Result<bool, Fault> {
+        let mut more = false;
+        for (lane, inbound) in (0..LANES).zip(&mut self.inbound) {
+            let bit = 1 << lane;
+            let paused = inbound.pause.is_some() || inbound.held.is_some();
+            if self.readable & bit == 0 && !paused && inbound.begun.is_none() {
+                continue;
+            }
+            let mut core = turn.host.core.borrow_mut();
+            let mut lane = Lane { link, lane, remote: &self.remote, core: &mut core, turn };
+            if !lane.resume(inbound) {
+                continue;
+            }
+            if self.readable & bit != 0
+                && let Some(id) = inbound.stream
+            {
+                match read_stream(connection, id, &mut inbound.frames)? {
+                    Read::More => more = true,
+                    Read::Drained => self.readable &= !bit,
+                    Read::Ended => {
+                        self.readable &= !bit;
+                        inbound.stream = None;
+                    }
+                }
+            }
+            lane.forward_all(inbound)?;
+            more |= self.readable & bit != 0 && inbound.pause.is_none();
+        }
+        Ok(more)
+    }
+
+    fn read_datagrams(
+        &mut self,
+        connection: &mut Connection,
+        link: LinkId,
+        turn: &Turn<'_>,
+    ) -> Result<(), Fault> {
+        if !std::mem::take(&mut self.datagrams_readable) {
+            return Ok(());
+        }
+        let mut core = turn.host.core.borrow_mut();
+        while let Some(datagram) = connection.datagrams().recv() {
+            let mut lane = Lane { link, lane: 0, remote: &self.remote, core: &mut core, turn };
+            lane.forward_datagram(datagram)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what waits for the peer.
+    pub(super) fn write(
+        &mut self,
+        connection: &mut Connection,
+        turn: &Turn<'_>,
+    ) -> Result<(), Fault> {
+        if let State::Open(link) = self.state {
+            let mut core = turn.host.core.borrow_mut();
+            self.submit(link, &mut core);
+            self.write_lanes(connection, link, &mut core)?;
+            match core.fate(link) {
+                Fate::Open => {}
+                Fate::Evicted => {
+                    // The datapath logs it, with the name.
+                    let (code, reason) = (CloseCode::TooSlow, "too slow to take what is sent");
+                    return Err(Fault { incident: None, code, reason: reason.into() });
+                }
+                Fate::Finished if self.outbound.is_blocked() => {}
+                Fate::Finished => {
+                    core.close_link(link);
+                    self.state = State::Finishing { until: turn.now + LINGER };
+                }
+            }
+        }
+        self.control.write(connection)?;
+        if matches!(self.state, State::Finishing { .. }) && self.outbound.finish(connection) {
+            let (code, reason) = (CloseCode::Stopping, "this node stops".into());
+            return Err(Fault { incident: None, code, reason });
+        }
+        Ok(())
+    }
+
+    fn write_lanes(
+        &mut self,
+        connection: &mut Connection,
+        link: LinkId,
+        core: &mut Core,
+    ) -> Result<(), Fault> {
+        self.outbound.write(connection, |lane| core.pop(link, lane).map(|chunk| chunk.bytes))?;
+        let longest = connection.datagrams().max_size().unwrap_or(0);
+        if longest != std::mem::replace(&mut self.datagram_bytes, longest) {
+            core.allow_datagrams(link, longest);
+        }
+        while connection.datagrams().send_buffer_space() >= longest.max(1) {
+            let Some(chunk) = core.pop(link, DATAGRAMS) else {
+                break;
+            };
+            // One that was queued when the path took longer ones is lost, as best effort may be.
+            let _ = connection.datagrams().send(chunk.bytes, false);
+        }
+        core.note_blocked(link, self.outbound.is_blocked());
+        Ok(())
+    }
+
+    /// Closes the connection from here.
+    pub(super) fn close(&mut self, connection: &mut Connection, fault: &Fault, now: Instant) {
+        const REASON_BYTES: usize = 200;
+        let reason: String = fault.reason.chars().take(REASON_BYTES).collect();
+        connection.close(now, VarInt::from_u32(fault.code as u32), reason.into());
+    }
+}
+
+/// One lane's way into the datapath.
+struct Lane<'a> {
+    link: LinkId,
+    lane: u8,
+    remote: &'a SocketAddr,
+    core: &'a mut Core,
+    turn: &'a Turn<'a>,
+}
+
+impl Lane<'_> {
+    /// Whether the lane may be read; what was held back during a pause goes first.
+    fn resume(&mut self, inbound: &mut Inbound) -> bool {
+        if !inbound.may_go_on(self.core.marks().pause, self.turn.now) {
+            return false;
+        }
+        if let Some(envelope) = inbound.held.take() {
+            self.forward(inbound, &envelope);
+        }
+        inbound.pause.is_none()
+    }
+
+    /// Forwards every whole frame that has arrived, unless the lane is paused first.
+    fn forward_all(&mut self, inbound: &mut Inbound) -> Result<(), Fault> {
+        while let Some(run) = inbound.frames.next_run()? {
+            inbound.begun = None;
+            let Some(envelope) = self.envelope(run)? else {
+                continue;
+            };
+            if inbound.flow.may_wait(envelope.len())
+                && let Some(port) = self.core.full_target(self.link, &envelope)
+            {
+                inbound.held = Some(envelope);
+                self.pause(inbound, port);
+                return Ok(());
+            }
+            self.forward(inbound, &envelope);
+            if inbound.pause.is_some() {
+                return Ok(());
+            }
+        }
+        if !inbound.settle(self.turn.now) {
+            let reason = "no room for more begun messages (limits.partial_bytes)";
+            return Err(Fault::new(Incident::MessageRefused, CloseCode::Limit, reason));
+        }
+        let limit = self.turn.host.limits.partial_message;
+        if inbound.begun.is_some_and(|begun| self.turn.now >= begun + limit) {
+            let reason = "frame: expected to be complete within limits.partial_message_ms";
+            return Err(Fault::new(Incident::MessageStalled, CloseCode::Timeout, reason));
+        }
+        if inbound.stream.is_none() && inbound.begun.take().is_some() {
+            inbound.frames = FrameReader::new(self.turn.host.limits.message_bytes);
+            self.core.counters().refuse(RefuseReason::Undecodable);
+            let reason = "frame: expected its end, got the end of its lane";
+            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, inbound: &mut Inbound, envelope: &Envelope) {
+        let forwarded = self.core.forward(self.link, envelope, self.turn.now);
+        if let Some(port) = inbound.flow.wait_for(forwarded, envelope.len()) {
+            self.pause(inbound, port);
+        }
+    }
+
+    fn pause(&mut self, inbound: &mut Inbound, port: std::sync::Arc<crate::datapath::Port>) {
+        self.core.counters().pauses.add(1);
+        let until = self.turn.now + self.turn.host.limits.pause;
+        inbound.pause = Some(Pause { port, until });
+    }
+
+    fn forward_datagram(&mut self, datagram: bytes::Bytes) -> Result<(), Fault> {
+        let mut frames = FrameReader::new(datagram.len());
+        frames.push(datagram)?;
+        while let Some(run) = frames.next_run()? {
+            if let Some(envelope) = self.envelope(run)? {
+                self.core.forward(self.link, &envelope, self.turn.now);
+            }
+        }
+        if frames.settle() > 0 {
+            self.core.counters().refuse(RefuseReason::Undecodable);
+            let reason = "datagram: expected whole frames, got a part of one";
+            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
+        }
+        Ok(())
+    }
+
+    /// Checks all that a node goes by; `None` if the run is refused and the link goes on.
+    #[inline]
+    fn envelope(&mut self, run: Run) -> Result<Option<Envelope>, Fault> {
+        let checked = run.header.check_publish().and_then(|()| run.header.header(self.lane));
+        let header = match checked {
+            Ok(header) => header,
+            Err(error) => {
+                self.core.counters().refuse(RefuseReason::Undecodable);
+                return Err(error.into());
+            }
+        };
+        if header.encoding != Encoding::Native {
+            return self.foreign(&header, &run);
+        }
+        let wide = |name: slim_wire::Name| name.id.to_u64().is_none();
+        if wide(header.destination) || wide(header.source) {
+            self.refuse(run.frames, &WIDE_ID);
+            return Ok(None);
+        }
+        Ok(Some(Envelope { header, messages: run.frames, body: run.body }))
+    }
+
+    /// Messages of a published dialect, from another node: read as if its client were here, since
+    /// one that its receivers cannot read would cut them off.
+    fn foreign(&mut self, header: &Header, run: &Run) -> Result<Option<Envelope>, Fault> {
+        let from_node = self.core.port(self.link).is_some_and(|port| port.is_node());
+        if !from_node || header.encoding != Encoding::D6 {
+            self.core.counters().refuse(RefuseReason::Undecodable);
+            let expected = "native (0), or from nodes D6 (2)";
+            let got = header.encoding as u64;
+            return Err(DecodeError::Unexpected { field: "encoding", expected, got }.into());
+        }
+        for (frame, pieces) in Frames::of(&run.body) {
+            let body = payload_of(&frame, &pieces);
+            match D6::read(&body) {
+                Ok(inbound) if !inbound.steers && inbound.header.kind == Kind::Publish => {
+                    let header = Header { ttl: header.ttl, ..inbound.header };
+                    let envelope = Envelope::single(header, body);
+                    self.core.forward(self.link, &envelope, self.turn.now);
+                }
+                Ok(_) => self.refuse(1, &"message: expected a publish without steering fields"),
+                Err(error) => self.refuse(1, &error),
+            }
+        }
+        Ok(None)
+    }
+
+    #[cold]
+    fn refuse(&self, messages: u32, why: &dyn std::fmt::Display) {
+        (0..messages).for_each(|_| self.core.counters().refuse(RefuseReason::Invalid));
+        self.turn.host.report(Incident::MessageRefused, self.remote, why);
+    }
+}
+
+const WIDE_ID: &str = "id of a name: expected below 18446744073709551615, or all ones";
+
+fn hello(turn: &Turn<'_>) -> Hello {
+    let frame_bytes = u32::try_from(turn.host.limits.message_bytes).unwrap_or(u32::MAX);
+    Hello { role: Role::Node, node: turn.node, frame_bytes }
+}
+
+fn lane_bit(id: StreamId) -> u8 {
+    u8::try_from(id.index()).ok().and_then(|lane| 1_u8.checked_shl(lane.into())).unwrap_or(0)
+}

@@ -1,0 +1,119 @@
+//! How QUIC is spoken: windows, timers, packet sizes, TLS. The numbers are measured ones; see
+//! docs/architecture.md.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn_proto::{
+    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig,
+    VarInt,
+};
+use slim_wire::limits::LANES;
+
+use super::cid::CoreConnectionIds;
+use crate::datapath::CoreId;
+
+/// What may be chosen about connections.
+#[derive(Clone, Copy, Debug)]
+pub struct QuicSettings {
+    /// Largest datagram in bytes, 1200 to 65000.
+    pub mtu: u16,
+    /// When a silent connection ends.
+    pub idle_timeout: Duration,
+}
+
+/// Beyond a MiB a stream's window gains nothing on the paths measured, and every byte in flight
+/// makes finding the next packet's bytes slower.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// All lanes together.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// What a connection may hold for its peer until it is acknowledged, beside its queue.
+const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+
+const DATAGRAM_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// The smallest packet size that every path has to carry.
+const SMALLEST_MTU: u16 = 1200;
+
+/// Both directions of a link have as many lanes.
+const LANE_STREAMS: VarInt = VarInt::from_u32(LANES as u32);
+
+/// A connection is asked for signs of life several times before it is given up.
+const KEEPALIVES_PER_IDLE: u32 = 3;
+
+/// Settings of an endpoint on `core`.
+pub fn endpoint(core: CoreId, settings: QuicSettings) -> Arc<EndpointConfig> {
+    let mut config = EndpointConfig::default();
+    config.cid_generator(move || Box::new(CoreConnectionIds(core)));
+    config
+        .max_udp_payload_size(settings.mtu.max(MIN_UDP_PAYLOAD))
+        .expect("the configuration allows 1200 to 65000");
+    Arc::new(config)
+}
+
+/// Peers may send us packets of an Ethernet path whatever we send ourselves.
+const MIN_UDP_PAYLOAD: u16 = 1472;
+
+fn transport(settings: QuicSettings) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(settings.mtu);
+    config
+        .stream_receive_window(STREAM_WINDOW_BYTES.into())
+        .receive_window(WINDOW_BYTES.into())
+        .send_window(SEND_WINDOW_BYTES)
+        .max_concurrent_uni_streams(LANE_STREAMS)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
+        .initial_mtu(SMALLEST_MTU)
+        .mtu_discovery_config(Some(discovery))
+        .max_idle_timeout(Some(idle(settings.idle_timeout)));
+    config
+}
+
+/// The longest timeout that QUIC can express is beyond any that makes sense.
+fn idle(timeout: Duration) -> IdleTimeout {
+    IdleTimeout::try_from(timeout).unwrap_or(IdleTimeout::from(VarInt::MAX))
+}
+
+/// Settings of a listening endpoint. The client opens the one control stream.
+///
+/// # Errors
+/// If `tls` lacks the cipher suite that QUIC begins with.
+pub fn server(
+    tls: Arc<rustls::ServerConfig>,
+    settings: QuicSettings,
+) -> Result<Arc<ServerConfig>, NoInitialCipherSuite> {
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let mut transport = transport(settings);
+    transport.max_concurrent_bidi_streams(1_u8.into());
+    config.transport_config(Arc::new(transport)).migration(true);
+    Ok(Arc::new(config))
+}
+
+/// Settings of a connection to another node.
+///
+/// # Errors
+/// If `tls` lacks the cipher suite that QUIC begins with.
+pub fn client(
+    tls: Arc<rustls::ClientConfig>,
+    settings: QuicSettings,
+) -> Result<ClientConfig, NoInitialCipherSuite> {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut transport = transport(settings);
+    transport
+        .max_concurrent_bidi_streams(0_u8.into())
+        .keep_alive_interval(Some(settings.idle_timeout / KEEPALIVES_PER_IDLE));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// What links to other nodes, which have no settings of their own, use.
+impl Default for QuicSettings {
+    fn default() -> Self {
+        Self { mtu: 1452, idle_timeout: Duration::from_secs(30) }
+    }
+}

@@ -1,0 +1,190 @@
+//! A UDP socket: batches of datagrams in and out, and the memory that they come in.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use quinn_proto::{EcnCodepoint, Transmit};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+
+use super::transport::{Datagram, Outgoing};
+
+/// A socket of one core.
+pub struct Socket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    slabs: Slabs,
+    unsent: Option<Unsent>,
+}
+
+/// Datagrams that the socket had no room for.
+struct Unsent {
+    transmit: Transmit,
+    contents: Vec<u8>,
+}
+
+/// The most that the kernel joins into one receive.
+const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// The most that one send may hold, with room for the headers of IP and UDP.
+const SEND_BYTES: usize = 65_000;
+
+/// Memory that received datagrams are cut from. One that is small enough stays in the cache.
+const SLAB_BYTES: usize = 4 * RECEIVE_BYTES;
+
+/// Slabs that wait to be used again; beyond that their memory is given back.
+const RETIRED_SLABS: usize = 16;
+
+/// What the kernel may hold for a socket in each direction: bursts of many connections.
+const KERNEL_BYTES: usize = 4 * 1024 * 1024;
+
+impl Socket {
+    /// Takes a bound socket over.
+    ///
+    /// # Errors
+    /// The system's, if the socket cannot be set up.
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // The system may allow less, which costs packets under load and nothing else.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), KERNEL_BYTES);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), KERNEL_BYTES);
+        let io = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Self { io, state, slabs: Slabs::default(), unsent: None })
+    }
+
+    /// The address that the socket is bound to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    /// Receives what is there, up to [`RECEIVE_BYTES`], and hands it to `take` datagram by
+    /// datagram. Returns whether anything was there.
+    ///
+    /// # Errors
+    /// The system's.
+    #[inline]
+    pub fn receive(&mut self, mut take: impl FnMut(Datagram)) -> io::Result<bool> {
+        let Self { io, state, slabs, .. } = self;
+        let slab = slabs.current();
+        let mut meta = [RecvMeta::default()];
+        let received = io.try_io(Interest::READABLE, || {
+            let mut buffers = [IoSliceMut::new(&mut slab[..RECEIVE_BYTES])];
+            state.recv(UdpSockRef::from(&*io), &mut buffers, &mut meta)
+        });
+        match received {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let [meta] = meta;
+        let mut batch = slab.split_to(meta.len);
+        while !batch.is_empty() {
+            let bytes = batch.split_to(meta.stride.min(batch.len()));
+            take(Datagram {
+                remote: meta.addr,
+                local: meta.dst_ip,
+                ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
+                bytes,
+            });
+        }
+        Ok(true)
+    }
+
+    /// Ready when datagrams have come, or when there is room for those that had none.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unsent.is_some()
+            && self.io.poll_send_ready(cx).is_ready()
+            && let Some(Unsent { transmit, contents }) = self.unsent.take()
+            && self.send(&transmit, &contents)
+        {
+            return Poll::Ready(());
+        }
+        self.io.poll_recv_ready(cx).map(|_| ())
+    }
+
+    /// Whether there is room to send.
+    pub fn has_room(&self) -> bool {
+        self.unsent.is_none()
+    }
+}
+
+impl Outgoing for Socket {
+    fn most_segments(&self, mtu: usize) -> usize {
+        (SEND_BYTES / mtu).clamp(1, self.state.max_gso_segments())
+    }
+
+    #[inline]
+    fn send(&mut self, transmit: &Transmit, contents: &[u8]) -> bool {
+        if self.unsent.is_some() {
+            return false;
+        }
+        let Self { io, state, .. } = self;
+        let sent = io.try_io(Interest::WRITABLE, || {
+            let transmit = quinn_udp::Transmit {
+                destination: transmit.destination,
+                ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+                contents,
+                segment_size: transmit.segment_size,
+                src_ip: transmit.src_ip,
+            };
+            state.try_send(UdpSockRef::from(&*io), &transmit)
+        });
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let transmit = Transmit {
+                    destination: transmit.destination,
+                    ecn: transmit.ecn,
+                    size: transmit.size,
+                    segment_size: transmit.segment_size,
+                    src_ip: transmit.src_ip,
+                };
+                self.unsent = Some(Unsent { transmit, contents: contents.to_vec() });
+                false
+            }
+            // Anything else is a loss on the way, which the connection mends or gives up on.
+            Ok(()) | Err(_) => true,
+        }
+    }
+}
+
+/// Memory for receiving, used again once nothing that was received in it is held any more. Fresh
+/// memory would have to be cleared by the kernel page by page, which costs more than a receive.
+#[derive(Default)]
+struct Slabs {
+    current: BytesMut,
+    retired: VecDeque<BytesMut>,
+}
+
+impl Slabs {
+    /// A slab with room for a receive.
+    fn current(&mut self) -> &mut BytesMut {
+        if self.current.len() < RECEIVE_BYTES {
+            let next = self.reclaimed().unwrap_or_else(|| BytesMut::zeroed(SLAB_BYTES));
+            let mut used = std::mem::replace(&mut self.current, next);
+            used.clear();
+            if self.retired.len() < RETIRED_SLABS {
+                self.retired.push_back(used);
+            }
+        }
+        &mut self.current
+    }
+
+    /// The slab that was retired first, if all that was cut from it is gone.
+    fn reclaimed(&mut self) -> Option<BytesMut> {
+        let mut slab = self.retired.pop_front()?;
+        if slab.try_reclaim(SLAB_BYTES) {
+            slab.resize(SLAB_BYTES, 0);
+            return Some(slab);
+        }
+        self.retired.push_back(slab);
+        None
+    }
+}

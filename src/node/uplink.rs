@@ -1,0 +1,112 @@
+//! Links that this node begins, to other nodes.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use quinn_proto::ClientConfig;
+use slim_config::{Client, Config, Dataplane, Scheme};
+use slim_wire::TextName;
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::tls::{self, TlsError};
+use crate::link::quic::settings::{self, QuicSettings};
+use crate::link::quic::{Dial, Dials, LinkEnd};
+use crate::link::{Host, Incident};
+
+/// A link to another node, to be kept up for as long as this node runs.
+#[derive(Clone)]
+pub(super) struct Uplink {
+    host: String,
+    port: u16,
+    config: ClientConfig,
+    routes: Vec<TextName>,
+}
+
+/// How long a link may take to come up before it is tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The native links that the configuration asks for.
+pub(super) fn uplinks(config: &Config) -> Result<Vec<Uplink>, TlsError> {
+    let planes = config.services.iter().map(|service| &service.dataplane);
+    let clients = planes.flat_map(|plane| plane.clients.iter().map(move |client| (plane, client)));
+    let native = clients.filter(|(_, client)| client.endpoint.scheme == Scheme::Quic);
+    native.map(|(plane, client)| uplink(plane, client)).collect()
+}
+
+fn uplink(plane: &Dataplane, client: &Client) -> Result<Uplink, TlsError> {
+    let settings = QuicSettings::default();
+    let tls = tls::quic_client(client.tls.as_ref())?;
+    let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
+    Ok(Uplink {
+        host: client.endpoint.host.clone(),
+        port: client.endpoint.port,
+        config: settings::client(tls, settings).expect("the suites of QUIC are there"),
+        routes: via.map(|route| route.name.clone()).collect(),
+    })
+}
+
+/// Keeps the link up until the node stops: what ends is begun again, after ever longer pauses
+/// while nothing comes of it.
+pub(super) async fn keep_up(uplink: Uplink, host: Rc<Host>, dials: Rc<Dials>) {
+    let stop = host.finish.clone();
+    stop.run_until_cancelled(async {
+        let mut pauses = pauses();
+        loop {
+            let ended = match once(&uplink, &dials).await {
+                Ok(ended) => ended,
+                Err(error) => LinkEnd { was_open: false, reason: error.to_string() },
+            };
+            if ended.was_open {
+                pauses = self::pauses();
+                info!(peer = %uplink.shown(), reason = ended.reason, "link to another node ended");
+            } else {
+                host.report(Incident::LinkFailed, &uplink.shown(), &ended.reason);
+            }
+            tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+        }
+    })
+    .await;
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// One life of the link, at the first of the host's addresses that answers.
+async fn once(uplink: &Uplink, dials: &Dials) -> std::io::Result<LinkEnd> {
+    let host = uplink.host.trim_start_matches('[').trim_end_matches(']');
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, uplink.port)).await?.collect();
+    let mut last = LinkEnd { was_open: false, reason: "the host has no address".into() };
+    for remote in addresses {
+        let (ended, has_ended) = oneshot::channel();
+        dials.push(Dial {
+            remote,
+            server_name: host.to_owned(),
+            config: uplink.config.clone(),
+            routes: uplink.routes.clone(),
+            ended,
+        });
+        if let Ok(end) = has_ended.await {
+            last = end;
+        }
+        if last.was_open {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+impl Uplink {
+    fn shown(&self) -> String {
+        format!("quic://{}:{}", self.host, self.port)
+    }
+}
