@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use slim_config::{Diagnostics, Loaded};
+use slim_quic::demo::{self, DemoError};
 use slim_quic::node::lifecycle::{self, Exit};
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped cleanly, 1 did not start, 2 wrong command line, \
@@ -41,6 +42,8 @@ enum Command {
     /// Work with configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Start a node and three apps in this process, and show messages on their way
+    Demo,
 }
 
 #[derive(Subcommand)]
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Config(ConfigCommand::Check { file })) => check(&file),
+        Some(Command::Demo) => demonstrate(),
         None if cli.run.version => print_version(),
         None => run(&cli.run),
     }
@@ -86,6 +90,21 @@ fn check(file: &Path) -> Exit {
             Exit::Clean
         }
         Err(error) => report(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log")]
+fn demonstrate() -> Exit {
+    match demo::run(&mut std::io::stdout()) {
+        Ok(()) => Exit::Clean,
+        Err(DemoError::Start(error)) => {
+            eprintln!("{error}\n  help: {}", error.hint());
+            Exit::StartFailed
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Exit::Failed
+        }
     }
 }
 

@@ -242,8 +242,9 @@ fn refused_before(address: &str, server_name: &str, error: &quinn::ConnectError)
 
 /// Why a handshake failed.
 fn failed(address: &str, error: &ConnectionError) -> LinkError {
-    /// Alerts of TLS that speak of the peer's certificate.
-    const CERTIFICATE_ALERTS: std::ops::RangeInclusive<u64> = 42..=48;
+    /// Alerts of TLS by which this end says that it does not like the node's certificate or its
+    /// signature, as QUIC writes them.
+    const CERTIFICATE_ALERTS: [u64; 8] = [42, 43, 44, 45, 46, 47, 48, 51];
     const ALERTS: u64 = 0x100;
     let address = address.to_owned();
     let alert = |code: TransportErrorCode| u64::from(code).wrapping_sub(ALERTS);

@@ -26,7 +26,7 @@ use super::error::one_line;
 use super::inbound::Inbound;
 use super::outbound::{Frame, Outbound, Push};
 use super::requests::Requests;
-use super::{LinkError, LinkStats, Message};
+use super::{LinkError, LinkStats, Message, Place};
 
 /// What the handles and the tasks of a link share.
 pub(super) struct Shared {
@@ -76,8 +76,18 @@ impl Shared {
 
     /// Why the link ended. To be asked after something failed because it did.
     pub(super) fn reason(&self) -> LinkError {
+        self.known_reason().unwrap_or(LinkError::Ended)
+    }
+
+    fn known_reason(&self) -> Option<LinkError> {
         let lost = || self.connection.close_reason().map(|error| reason_of(&error));
-        self.end.get().cloned().or_else(lost).unwrap_or(LinkError::Ended)
+        self.end.get().cloned().or_else(lost)
+    }
+
+    /// Why requests get no answers.
+    fn silence(&self) -> LinkError {
+        let ended = LinkError::Broken { place: Place::Control, how: "ended it" };
+        self.known_reason().unwrap_or(ended)
     }
 
     /// Ends the link at this end.
@@ -101,10 +111,9 @@ impl Shared {
 
     pub(super) async fn request(&self, kind: FrameKind, name: &TextName) -> Result<(), LinkError> {
         let Some((number, answer)) = self.requests.begin() else {
-            return Err(self.reason());
+            return Err(self.silence());
         };
-        let text = name.components().join("/");
-        let text = Bytes::from(text);
+        let text = Bytes::from(name.components().join("/"));
         let header = control_header(self.name.as_ref(), name.to_name());
         let ids = SessionIds { session: 0, message: number };
         let head = FrameHeader::new(kind, &header, ids, 0, text.len()).map_err(|_| {
@@ -112,7 +121,7 @@ impl Shared {
         })?;
         let frame = Frame { head: &head, session: &[], payload: &text };
         if !self.control.push(frame).await {
-            return Err(self.reason());
+            return Err(self.silence());
         }
         match answer.await {
             Ok(Ok(())) => Ok(()),
@@ -121,7 +130,7 @@ impl Shared {
                     if kind == FrameKind::Subscribe { "subscribe" } else { "unsubscribe" };
                 Err(LinkError::Refused { request, name: name.to_string(), reason })
             }
-            Err(_) => Err(self.reason()),
+            Err(_) => Err(self.silence()),
         }
     }
 

@@ -159,33 +159,35 @@ fn answer_all(shared: &Shared, frames: &mut FrameStream) -> Result<(), LinkError
 
 /// Reads datagrams. While the app is behind, they are dropped.
 pub(super) async fn read_datagrams(shared: Arc<Shared>, limit: usize) {
-    while let Ok(datagram) = shared.connection.read_datagram().await {
-        match message_of(datagram, limit) {
-            Ok(message) => {
-                if !shared.inbound.offer(message) {
-                    shared.dropped.fetch_add(1, Ordering::Relaxed);
+    while let Ok(mut datagram) = shared.connection.read_datagram().await {
+        while !datagram.is_empty() {
+            match next_message(&mut datagram, limit) {
+                Ok(message) => {
+                    if !shared.inbound.offer(message) {
+                        shared.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
-            }
-            Err(source) => {
-                let error = LinkError::Wrong { place: Place::Datagram, source };
-                return shared.fail(error, CloseCode::Protocol);
+                Err(source) => {
+                    let error = LinkError::Wrong { place: Place::Datagram, source };
+                    return shared.fail(error, CloseCode::Protocol);
+                }
             }
         }
     }
 }
 
-/// The message in a datagram, which holds one whole frame.
-fn message_of(datagram: Bytes, limit: usize) -> Result<Message, DecodeError> {
-    let Some(head) = FrameHeader::prefix_of(&datagram).copied() else {
-        let (expected, got) = (HEADER_BYTES, datagram.len());
-        return Err(DecodeError::Truncated { field: "header", expected, got });
+/// Cuts a message off the front of a datagram, which holds whole frames.
+fn next_message(datagram: &mut Bytes, limit: usize) -> Result<Message, DecodeError> {
+    let truncated = |field, expected, got| DecodeError::Truncated { field, expected, got };
+    let Some(head) = FrameHeader::prefix_of(datagram).copied() else {
+        let (expected, got) = (HEADER_BYTES - datagram.len(), datagram.len());
+        return Err(truncated("header", expected, got));
     };
     head.check_lengths(limit)?;
-    if head.length() != datagram.len() {
-        let (field, expected) = ("frame length", "that of the datagram");
-        return Err(DecodeError::Unexpected { field, expected, got: head.length() as u64 });
-    }
-    let mut frame = Pieces::new();
-    frame.push(datagram);
-    Message::from_frame(&head, frame)
+    let Some(missing @ 1..) = head.length().checked_sub(datagram.len()) else {
+        let mut frame = Pieces::new();
+        frame.push(datagram.split_to(head.length()));
+        return Message::from_frame(&head, frame);
+    };
+    Err(truncated("frame", missing, datagram.len()))
 }
