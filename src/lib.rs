@@ -7,3 +7,4 @@
 pub mod datapath;
 pub mod link;
 pub mod node;
+pub mod version;
