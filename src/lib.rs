@@ -2,8 +2,9 @@
 //!
 //! The rooms of the house, from the bottom up: [`datapath`] routes messages and knows neither
 //! sockets nor clocks; [`link`] turns bytes of sockets into messages and back; [`node`] puts
-//! cores, listeners and the admin endpoint together and drives them.
+//! cores, listeners and the admin endpoint together and drives them. [`ctl`] is what `slimctl` does.
 
+pub mod ctl;
 pub mod datapath;
 pub mod link;
 pub mod node;
