@@ -44,7 +44,7 @@ pub struct Plan {
 }
 
 /// What a window holds by default: at most so many messages, and about so many bytes.
-const WINDOW_MESSAGES: u64 = 512;
+const WINDOW_MESSAGES: u64 = 2048;
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// What a message holds beside its payload, generously.
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn the_default_window_is_bounded_in_messages_and_bytes() {
         let window = |size| Plan { size, ..Plan::default() }.window();
-        assert_eq!([window(64), window(16_384), window(2 << 20)], [Some(512), Some(64), Some(1)]);
+        assert_eq!([window(64), window(16_384), window(2 << 20)], [Some(2048), Some(64), Some(1)]);
         assert_eq!(Plan { mode: Mode::RoundTrip, ..Plan::default() }.window(), Some(1));
         assert_eq!(Plan { subscribers: 0, ..Plan::default() }.window(), None);
     }

@@ -11,9 +11,6 @@ use super::stamp::{Mark, Stamp};
 use super::transport::{Receiver, Sender, Template};
 use crate::ctl::Error;
 
-/// What leaves in one write when so much is due: tonic's threshold in published clients.
-const BATCH_BYTES: usize = 32 * 1024;
-
 /// How long a probe has before the next is sent.
 const PROBE_STEP: Duration = Duration::from_millis(20);
 
@@ -24,6 +21,8 @@ pub(super) struct Publisher {
     /// Kept, so that the link stays whole; read only where nothing else reads it.
     pub(super) receiver: Option<Receiver>,
     pub(super) template: Template,
+    /// What leaves in one write at most.
+    pub(super) batch_bytes: usize,
     pub(super) flows: Rc<Flows>,
 }
 
@@ -110,7 +109,7 @@ impl Publisher {
     /// Sends as many of `wanted` messages as go into one write.
     async fn send(&mut self, wanted: u64, due: impl Fn(u64) -> u64) -> Result<u64, Error> {
         let len = self.template.len();
-        let messages = wanted.min((BATCH_BYTES / len).max(1) as u64);
+        let messages = wanted.min((self.batch_bytes / len).max(1) as u64);
         let first = self.flow().sent();
         let mut batch = BytesMut::with_capacity(messages as usize * len);
         for sequence in first..first + messages {

@@ -95,7 +95,14 @@ impl Session {
         for number in 0..self.plan.publishers {
             let (sender, receiver) = server.connect(&self.plan.topic, None).await?;
             let template = self.template(server, PUBLISHER_IDS + u64::from(number), target);
-            self.add_publisher(number, sender, Some(receiver), template);
+            self.publishers.push(Publisher {
+                number,
+                sender,
+                receiver: Some(receiver),
+                template,
+                batch_bytes: server.batch_bytes(),
+                flows: Rc::clone(&self.flows),
+            });
         }
         Ok(())
     }
@@ -111,20 +118,16 @@ impl Session {
             let ear = self.ear(0, number..number + 1, None);
             self.subscribers.spawn_local(listen(None, receiver, ear));
             let template = self.template(server, here, Target::Id(there));
-            self.add_publisher(number, sender, None, template);
+            self.publishers.push(Publisher {
+                number,
+                sender,
+                receiver: None,
+                template,
+                batch_bytes: server.batch_bytes(),
+                flows: Rc::clone(&self.flows),
+            });
         }
         Ok(())
-    }
-
-    fn add_publisher(
-        &mut self,
-        number: u16,
-        sender: Sender,
-        receiver: Option<Receiver>,
-        template: Template,
-    ) {
-        let flows = Rc::clone(&self.flows);
-        self.publishers.push(Publisher { number, sender, receiver, template, flows });
     }
 
     fn template(&self, server: &Server, source: u64, target: Target) -> Template {

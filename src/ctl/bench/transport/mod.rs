@@ -167,6 +167,16 @@ impl Server {
         }
     }
 
+    /// What leaves in one write at most if so much is due, in bytes.
+    pub(super) fn batch_bytes(&self) -> usize {
+        match self {
+            // As published clients: tonic's threshold.
+            Self::Grpc { .. } => 32 * 1024,
+            // A floor is lowest where as much as possible moves at a time.
+            Self::Pump { .. } => 256 * 1024,
+        }
+    }
+
     /// A message of `size` payload bytes along `route`.
     pub(super) fn template(&self, route: &Route<'_>, size: usize) -> Template {
         match self {
