@@ -31,7 +31,7 @@ fn main() {
 fn bench(criterion: &mut Criterion, targets: usize, size: usize, burst: u64) {
     let (core, postbox) = single::core();
     let mut node = Node::new(core, postbox, targets);
-    let envelope = Envelope { header: publish(), body: Bytes::from(vec![0x5A; size]) };
+    let envelope = Envelope::single(publish(), Bytes::from(vec![0x5A; size]));
     let mut run = || node.relay(&envelope, burst);
     let label = format!("{targets} targets/{size} B/bursts of {burst}");
     common::print_allocations(&format!("egress/{label}"), 1_000, burst, &mut run);
@@ -93,6 +93,7 @@ fn publish() -> Header {
         flags: Flags::empty(),
         ttl: Header::DEFAULT_TTL,
         fanout: ALL,
+        lane: 0,
         source: Name { prefix: Prefix([9, 9, 9]), id: Id::new(1) },
         destination: DESTINATION,
     }

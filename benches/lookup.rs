@@ -89,6 +89,7 @@ fn publish(lookup: Lookup, index: u64) -> Header {
         flags: Flags::empty(),
         ttl: Header::DEFAULT_TTL,
         fanout: 1,
+        lane: 0,
         source: name(0),
         destination,
     }

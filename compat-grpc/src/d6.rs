@@ -1,7 +1,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use slim_wire::limits::NAME_COMPONENT_BYTES;
 use slim_wire::{
-    Class, DecodeError, Encoding, Flags, Header, Id, Kind, Name, Prefix, hash_component,
+    Class, DecodeError, Encoding, Flags, Header, Id, Kind, Name, Prefix, hash_component, lane,
 };
 
 use crate::dialect::{Dialect, Inbound};
@@ -15,19 +15,20 @@ pub struct D6;
 // Field numbers of the published schema.
 const SUBSCRIBE: u32 = 1;
 const UNSUBSCRIBE: u32 = 2;
-const PUBLISH: u32 = 3;
-const MESSAGE_METADATA: u32 = 4;
-const BODY_HEADER: u32 = 1;
-const PUBLISH_SESSION: u32 = 2;
-const PUBLISH_CONTENT: u32 = 3;
-const SESSION_MESSAGE_TYPE: u32 = 2;
-const HEADER_SOURCE: u32 = 1;
-const HEADER_DESTINATION: u32 = 2;
-const HEADER_FANOUT: u32 = 3;
+pub(crate) const PUBLISH: u32 = 3;
+pub(crate) const MESSAGE_METADATA: u32 = 4;
+pub(crate) const BODY_HEADER: u32 = 1;
+pub(crate) const PUBLISH_SESSION: u32 = 2;
+pub(crate) const PUBLISH_CONTENT: u32 = 3;
+pub(crate) const SESSION_MESSAGE_TYPE: u32 = 2;
+pub(crate) const SESSION_ID: u32 = 3;
+pub(crate) const HEADER_SOURCE: u32 = 1;
+pub(crate) const HEADER_DESTINATION: u32 = 2;
+pub(crate) const HEADER_FANOUT: u32 = 3;
 const HEADER_RECV_FROM: u32 = 4;
 const HEADER_FORWARD_TO: u32 = 5;
 const HEADER_INCOMING_CONN: u32 = 6;
-const HEADER_ERROR: u32 = 7;
+pub(crate) const HEADER_ERROR: u32 = 7;
 
 static ORIGINAL_NAME: Schema = Schema {
     name: "session name",
@@ -39,12 +40,11 @@ static ORIGINAL_NAME: Schema = Schema {
     ],
 };
 
-/// The rest of the session header, beside the message type.
+/// The rest of the session header, beside the message type and the session's id.
 static SESSION: Schema = Schema {
     name: "session",
     fields: &[
         (1, "session type", Type::Varint),
-        (3, "session id", Type::Varint),
         (4, "message id", Type::Varint),
         (5, "session source", Type::Message(&ORIGINAL_NAME)),
         (6, "session destination", Type::Message(&ORIGINAL_NAME)),
@@ -120,9 +120,11 @@ fn read_publish(publish: &[u8]) -> Result<Inbound<'_>, DecodeError> {
         }
     }
     let routing = read_header(header.ok_or(DecodeError::Missing { field: "header" })?)?;
-    let class = read_class(session.ok_or(DecodeError::Missing { field: "session" })?)?;
+    let session = session.ok_or(DecodeError::Missing { field: "session" })?;
+    let (class, session_id) = read_session(session)?;
+    let header = routing.header(Kind::Publish, class, routing.destination);
     Ok(Inbound {
-        header: routing.header(Kind::Publish, class, routing.destination),
+        header: Header { lane: lane(session_id, &routing.source), ..header },
         texts: None,
         steers: routing.steers,
     })
@@ -184,6 +186,7 @@ impl Routing {
             flags: if self.error { Flags::ERROR } else { Flags::empty() },
             ttl: Header::DEFAULT_TTL,
             fanout: self.fanout,
+            lane: 0,
             source: self.source,
             destination,
         }
@@ -239,28 +242,31 @@ fn read_name(name: &[u8], field: &'static str) -> Result<Name, DecodeError> {
     Ok(Name { prefix: Prefix([org, namespace, app]), id: Id::from_u64(id) })
 }
 
-/// The class of a publish by its session message type.
-fn read_class(session: &[u8]) -> Result<Class, DecodeError> {
-    const P2P_MESSAGE: u64 = 1;
-    const P2P_RELIABLE: u64 = 2;
-    const MULTICAST_MESSAGE: u64 = 4;
-    const RETRANSMISSION: u64 = 6;
-    let mut message_type = None;
+/// The class of a publish by its session message type, and the session's id.
+fn read_session(session: &[u8]) -> Result<(Class, u32), DecodeError> {
+    const P2P_MESSAGE: u32 = 1;
+    const P2P_RELIABLE: u32 = 2;
+    const MULTICAST_MESSAGE: u32 = 4;
+    const RETRANSMISSION: u32 = 6;
+    let (mut message_type, mut session_id) = (None, None);
     let mut fields = Fields::new("session", session);
     while let Some((number, value)) = fields.next()? {
         match number {
             SESSION_MESSAGE_TYPE => {
                 set_once(&mut message_type, value.varint("message type")?, "message type")?;
             }
+            SESSION_ID => set_once(&mut session_id, value.varint("session id")?, "session id")?,
             _ => SESSION.check_field(number, value)?,
         }
     }
-    Ok(match message_type.unwrap_or(0) {
+    // Protobuf readers take the low bits of a number that is too wide for its field.
+    let class = match message_type.unwrap_or(0) as u32 {
         P2P_MESSAGE => Class::BestEffort,
         // Group messages do not say whether their session is reliable: assume that it is.
         0 | P2P_RELIABLE | MULTICAST_MESSAGE | RETRANSMISSION => Class::Reliable,
         _ => Class::Control,
-    })
+    };
+    Ok((class, session_id.unwrap_or(0) as u32))
 }
 
 /// Copies `message` with the value of its field `number` replaced by what `change` makes of it.

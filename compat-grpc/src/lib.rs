@@ -3,7 +3,8 @@
 //! A gateway hands the chunks of a request body to a [`MessageReader`], which cuts out the gRPC
 //! messages; [`detect`] proves from the first one which [`Dialect`] the client speaks; the
 //! dialect then reads each message's routing header in place. Bodies are neither decoded nor
-//! encoded again. [`service`] holds what the endpoint says in HTTP: paths, refusals, trailers.
+//! encoded again, unless a message goes between published and native apps: then [`transcode`]
+//! does it. [`service`] holds what the endpoint says in HTTP: paths, refusals, trailers.
 //!
 //! Routing, sessions and sockets are elsewhere.
 
@@ -14,6 +15,7 @@ mod framing;
 mod scan;
 mod schema;
 pub mod service;
+pub mod transcode;
 
 pub use d6::D6;
 pub use detect::{Detected, detect};

@@ -174,6 +174,7 @@ impl Node {
                     flags: Flags::empty(),
                     ttl: Header::DEFAULT_TTL,
                     fanout: u32::from(fanout % 3),
+                    lane: 0,
                     source: AnyName(0).into(),
                     destination: to.into(),
                 };
@@ -256,7 +257,7 @@ impl Node {
         let body = body(from, self.published, len);
         let (id, now) = (self.links[from].id, self.now);
         let before = self.sum(|c| c.deliveries.value());
-        self.core(from).forward(id, &Envelope { header, body }, now);
+        self.core(from).forward(id, &Envelope::single(header, body), now);
         let copies = self.sum(|c| c.deliveries.value()) - before;
         if self.settled {
             assert_eq!(copies, self.targets(from, &header), "{header:?}");

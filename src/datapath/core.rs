@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slim_wire::{Encoding, Name, Space, TextName};
+use slim_wire::{Encoding, Envelope, Name, Space, TextName};
 use slotmap::SlotMap;
 use thiserror::Error;
 
@@ -352,7 +352,7 @@ impl Core {
                 Mail::Deliver(envelope, targets) => {
                     self.counters.received_from_cores.add(targets.len() as u64);
                     for target in targets {
-                        self.push(target, &envelope.body, now);
+                        self.push(target, &envelope, now);
                     }
                 }
                 Mail::Evict(id) => self.evict(id),
@@ -388,13 +388,15 @@ impl Core {
     }
 
     /// Puts an admitted message into a link's queue.
-    pub(super) fn push(&mut self, id: LinkId, body: &bytes::Bytes, now: Instant) {
+    pub(super) fn push(&mut self, id: LinkId, envelope: &Envelope, now: Instant) {
         let Some(link) = self.links.get_mut(id.key) else {
             // Its port has gone with it, and with the port the room that was taken there.
             self.counters.drop_copies(DropReason::LinkClosed, 1);
             return;
         };
-        link.egress.push(body);
+        for piece in &envelope.body {
+            link.egress.push(piece);
+        }
         self.counters.queued.add(1);
         let behind = link.egress.port().queued() > self.config.marks.soft;
         if behind && link.state != LinkState::Evicted && self.clocks.start(id, now) {

@@ -48,7 +48,7 @@ impl Core {
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere;
         let Self { replica, config, counters, targets, .. } = self;
-        let (core, len) = (from.core, envelope.body.len());
+        let (core, len) = (from.core, envelope.len());
         let (mut copies, mut waits) = (0, false);
         let keeps_up = config.marks.soft / KEEPS_UP_PART;
         replica.table().for_each_target(&envelope.header, from, |port| {
@@ -84,7 +84,7 @@ impl Core {
         let own = (waits && shares_memory(len)).then(|| own_memory(envelope));
         let envelope = own.as_ref().unwrap_or(envelope);
         let mut targets = std::mem::take(&mut self.targets);
-        targets.local.drain(..).for_each(|target| self.push(target, &envelope.body, now));
+        targets.local.drain(..).for_each(|target| self.push(target, envelope, now));
         self.send_remote(&mut targets.remote, envelope);
         targets.overrun.drain(..).for_each(|target| self.cut_off(target));
         self.targets = targets;
@@ -101,7 +101,7 @@ impl Core {
         }
         let mut full = None;
         replica.table().for_each_target(&envelope.header, from, |port| {
-            if !port.has_room(class, envelope.body.len(), &config.marks) {
+            if !port.has_room(class, envelope.len(), &config.marks) {
                 full = Some(Arc::clone(port));
             }
         });
@@ -137,5 +137,6 @@ fn shares_memory(len: usize) -> bool {
 /// receive buffer, which would stay for as long as the message waits: many times what its queue
 /// is charged.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    Envelope { header: envelope.header, body: Bytes::copy_from_slice(&envelope.body) }
+    let body = envelope.body.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
+    Envelope { header: envelope.header, messages: envelope.messages, body }
 }

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::name::Name;
 
@@ -73,6 +74,11 @@ impl Flags {
     /// Set by endpoints on the answer to a retransmission request: the message is lost for ever.
     pub const ERROR: Self = Self(1);
 
+    /// Whether all marks of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// No marks.
     pub const fn empty() -> Self {
         Self(0)
@@ -95,6 +101,8 @@ pub struct Header {
     pub ttl: u8,
     /// 1: deliver to one; any other number: to all. It never truncates.
     pub fanout: u32,
+    /// Which lane of a native link keeps it in order; see [`lane`](crate::lane).
+    pub lane: u8,
     /// Who sent it. Never rewritten by a node.
     pub source: Name,
     /// Whom it is for. Never rewritten by a node.
@@ -106,12 +114,37 @@ impl Header {
     pub const DEFAULT_TTL: u8 = 8;
 }
 
-/// A message inside a node: the header it was routed by, and the bytes as they arrived, in the
-/// encoding that the header names.
+/// Bytes as they arrived, in the pieces in which they did.
+pub type Pieces = SmallVec<[Bytes; 4]>;
+
+/// A message inside a node, or several in a row whose headers are the same for routing: the
+/// header, and the bytes as they arrived, in the encoding that the header names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// What routing needs.
     pub header: Header,
-    /// The whole message in its encoding; shared, never re-serialised on the way.
-    pub body: Bytes,
+    /// How many messages the body holds. More than one only in native encoding, whose frames say
+    /// where they end.
+    pub messages: u32,
+    /// The whole message, or messages; shared, never re-serialised on the way.
+    pub body: Pieces,
+}
+
+impl Envelope {
+    /// One message in one piece.
+    pub fn single(header: Header, body: Bytes) -> Self {
+        let mut pieces = Pieces::new();
+        pieces.push(body);
+        Self { header, messages: 1, body: pieces }
+    }
+
+    /// Length of the body in bytes.
+    pub fn len(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether the body holds no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rkyv::{Archive, Deserialize, Serialize};
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::error::NameError;
@@ -17,7 +18,10 @@ pub fn hash_component(text: &str) -> u64 {
 }
 
 /// The hashes of organization, namespace and application (or channel): what routing goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Archive, Serialize, Deserialize,
+)]
+#[rkyv(derive(Debug))]
 pub struct Prefix(pub [u64; 3]);
 
 impl fmt::Display for Prefix {
@@ -31,7 +35,10 @@ impl fmt::Display for Prefix {
 ///
 /// Clients of release 0.6 have 64-bit ids whose all-ones value means "any"; it is
 /// [`Id::ANY`] here, and their other ids are the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Archive, Serialize, Deserialize,
+)]
+#[rkyv(derive(Debug))]
 pub struct Id(u128);
 
 impl Id {
@@ -79,7 +86,10 @@ impl fmt::Display for Id {
 }
 
 /// A name as messages carry it: three hashes and an id. Equality never looks at texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Archive, Serialize, Deserialize,
+)]
+#[rkyv(derive(Debug))]
 pub struct Name {
     /// Hashes of the three components.
     pub prefix: Prefix,
@@ -98,7 +108,8 @@ impl fmt::Display for Name {
 /// Parses `org/namespace/app` and `org/namespace/app/id` with a decimal id, the form in which
 /// applications print their own. Displays as the documents do: hashes, then the texts in
 /// parentheses, with control characters escaped.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
 pub struct TextName {
     components: [Box<str>; 3],
     id: Id,
@@ -138,6 +149,32 @@ impl TextName {
     /// The same name as hashes.
     pub fn to_name(&self) -> Name {
         Name { prefix: Prefix(self.components().map(hash_component)), id: self.id }
+    }
+}
+
+impl ArchivedId {
+    /// The id.
+    pub fn to_id(&self) -> Id {
+        Id(self.0.to_native())
+    }
+}
+
+impl ArchivedName {
+    /// The name.
+    pub fn to_name(&self) -> Name {
+        Name { prefix: Prefix(self.prefix.0.map(|hash| hash.to_native())), id: self.id.to_id() }
+    }
+}
+
+impl ArchivedTextName {
+    /// The texts of organization, namespace and application.
+    pub fn components(&self) -> [&str; 3] {
+        self.components.each_ref().map(|text| &**text)
+    }
+
+    /// The instance, or [`Id::ANY`].
+    pub fn id(&self) -> Id {
+        self.id.to_id()
     }
 }
 

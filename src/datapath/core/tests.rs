@@ -69,6 +69,7 @@ impl Node {
             flags: Flags::empty(),
             ttl: Header::DEFAULT_TTL,
             fanout,
+            lane: 0,
             source: name(0, 0),
             destination: to,
         }
@@ -84,7 +85,7 @@ impl Node {
     ) -> Forwarded {
         let header = self.header(class, to, fanout);
         let now = self.now;
-        self.core(from).forward(from, &Envelope { header, body: Bytes::from(vec![0; len]) }, now)
+        self.core(from).forward(from, &Envelope::single(header, Bytes::from(vec![0; len])), now)
     }
 
     /// Lets all mail arrive.
@@ -333,7 +334,7 @@ fn a_source_that_can_wait_learns_that_its_only_target_is_full_before_that_is_evi
     node.subscribe(receiver, name(1, 1));
     (0..9).for_each(|_| _ = node.publish(sender, Class::Reliable, name(1, 1), 1, 1_000));
     let header = node.header(Class::Reliable, name(1, 1), 1);
-    let envelope = Envelope { header, body: Bytes::from(vec![0; 1_000]) };
+    let envelope = Envelope::single(header, Bytes::from(vec![0; 1_000]));
     let full = node.cores[0].full_target(sender, &envelope).expect("no room");
     assert_eq!(full.id(), receiver);
     while let Some(Departure::Chunk(_)) = node.depart(receiver) {}

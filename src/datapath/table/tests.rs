@@ -29,6 +29,7 @@ fn publish(destination: Name, fanout: u32) -> Header {
         flags: Flags::empty(),
         ttl: Header::DEFAULT_TTL,
         fanout,
+        lane: 0,
         source: name(99, 1),
         destination,
     }

@@ -192,7 +192,7 @@ impl Reader {
                 // What the client subscribed to just now may be where the answer goes.
                 self.submitted().await;
                 let body = if steers { self.cleared::<D>(&message)? } else { message };
-                self.forward(&Envelope { header, body }).await;
+                self.forward(&Envelope::single(header, body)).await;
             }
         }
         Ok(())
@@ -203,7 +203,7 @@ impl Reader {
     }
 
     async fn forward(&mut self, envelope: &Envelope) {
-        let len = envelope.body.len();
+        let len = envelope.len();
         if self.flow.may_wait(len) {
             let full = self.gateway.core.borrow_mut().full_target(self.link, envelope);
             if let Some(port) = full {

@@ -1,59 +1,51 @@
 //! Messages in the form of the native frame, so that floors move as many bytes as a native link.
 
-use slim_wire::hash_component;
+use slim_wire::limits::{FRAME_BYTES, HEADER_BYTES};
+use slim_wire::{
+    Class, Encoding, Flags, FrameHeader, FrameKind, Header, Id, Kind, Name, Prefix, SessionIds,
+    hash_component,
+};
 
 use super::{Arrival, Route, Target, Template};
 use crate::ctl::Error;
 
-/// Length of a frame's header.
-pub(super) const HEADER_BYTES: usize = 104;
-
-/// Where the header says how long the session part is, which lies between header and payload.
-const SESSION_LENGTH_AT: usize = 12;
-
-/// Longest frame that a receiver takes.
-const FRAME_BYTES: usize = 16 * 1024 * 1024;
-
 pub(super) fn template(route: &Route<'_>, size: usize) -> Template {
     let (target, fanout) = match route.target {
-        Target::Id(id) => (u128::from(id), 1),
-        Target::All(fanout) => (u128::MAX, fanout),
+        Target::Id(id) => (Id::from_u64(id), 1),
+        Target::All(fanout) => (Id::ANY, fanout),
     };
-    let length = u32::try_from(HEADER_BYTES + size).unwrap_or(u32::MAX);
-    let mut frame = Vec::with_capacity(HEADER_BYTES + size);
-    frame.extend(length.to_le_bytes());
-    frame.extend([1, 1, 16, 0]); // publish, reliable, ttl, encoding
-    frame.extend(fanout.to_le_bytes());
-    frame.extend([0; 4]); // no session part
-    for id in [target, route.source.into()] {
-        for component in route.components() {
-            frame.extend(hash_component(component).to_le_bytes());
-        }
-        frame.extend(id.to_le_bytes());
-    }
-    frame.resize(HEADER_BYTES, 0);
-    frame.resize(HEADER_BYTES + size, 0x5A);
-    Template { frame, stamp_at: HEADER_BYTES }
+    let prefix = Prefix(route.components().map(hash_component));
+    let source = Name { prefix, id: Id::from_u64(route.source) };
+    let ids = SessionIds::default();
+    let header = Header {
+        kind: Kind::Publish,
+        class: Class::Reliable,
+        encoding: Encoding::Native,
+        flags: Flags::empty(),
+        ttl: Header::DEFAULT_TTL,
+        fanout,
+        destination: Name { prefix, id: target },
+        source,
+        lane: slim_wire::lane(ids.session, &source),
+    };
+    let frame = slim_wire::frame(FrameKind::Publish, &header, ids, &[], &vec![0x5A; size]);
+    let frame = frame.expect("a plan has no size that a frame cannot hold");
+    Template { frame: frame.into(), stamp_at: HEADER_BYTES }
 }
 
 /// Length of the frame at the start of `bytes`; `None` if too little of it is there.
 pub(super) fn frame_len(bytes: &[u8]) -> Result<Option<usize>, Error> {
-    let Some(length) = bytes.first_chunk() else {
+    let Some(header) = FrameHeader::prefix_of(bytes) else {
         return Ok(None);
     };
-    let length = u32::from_le_bytes(*length) as usize;
-    match length {
-        HEADER_BYTES..=FRAME_BYTES => Ok(Some(length)),
-        _ => Err(Error::link(format!(
-            "frame length: expected {HEADER_BYTES} to {FRAME_BYTES}, got {length}"
-        ))),
-    }
+    header.check_lengths(FRAME_BYTES).map_err(Error::link)?;
+    Ok(Some(header.length()))
 }
 
 /// What a whole frame carries.
 pub(super) fn arrival(frame: &[u8]) -> Option<Arrival> {
-    let session = u32::from_le_bytes(*frame.get(SESSION_LENGTH_AT..)?.first_chunk()?);
-    Arrival::of(frame.get(HEADER_BYTES.checked_add(session as usize)?..)?)
+    let session = FrameHeader::prefix_of(frame)?.session_length();
+    Arrival::of(frame.get(HEADER_BYTES + session..)?)
 }
 
 #[cfg(test)]
@@ -78,8 +70,8 @@ mod tests {
 
     #[test]
     fn a_length_that_no_frame_has_is_refused() {
-        assert!(frame_len(&[0; 8]).is_err());
-        assert!(frame_len(&[0xFF; 8]).is_err());
-        assert!(matches!(frame_len(&[104, 0, 0]), Ok(None)));
+        assert!(frame_len(&[0; HEADER_BYTES]).is_err());
+        assert!(frame_len(&[0xFF; HEADER_BYTES]).is_err());
+        assert!(matches!(frame_len(&[0xFF; HEADER_BYTES - 1]), Ok(None)));
     }
 }

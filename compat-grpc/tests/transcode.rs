@@ -1,0 +1,191 @@
+//! Publishes of release 0.6 as native frames and back, against captured sessions of published
+//! clients.
+
+mod support;
+
+use serde_json::Value;
+use slim_compat_grpc::transcode::{TranscodeError, d6_to_native, native_to_d6};
+use slim_compat_grpc::{D6, Dialect};
+use slim_wire::session::{self, Content, Delivery, FullName, Session, SessionKind};
+use slim_wire::{Encoding, FrameHeader, Header, Id, Kind, Name, Prefix, TextName, hash_component};
+use support::canonical;
+
+/// A message of the captures in tests/vectors/session-0.6.3.
+struct Captured {
+    place: String,
+    message: Vec<u8>,
+    decoded: Value,
+}
+
+fn captured() -> Vec<Captured> {
+    let folder = format!("{}/tests/vectors/session-0.6.3", env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(folder).expect("the folder of vectors");
+    let files = files.map(|file| file.expect("a file").path());
+    files
+        .flat_map(|file| {
+            let text = std::fs::read_to_string(&file).expect("vector file");
+            let lines = text.lines().map(|line| {
+                let mut line: Value = serde_json::from_str(line).expect("JSON");
+                let place = format!("{}: {}", file.display(), line["n"]);
+                let message = from_hex(line["hex"].as_str().expect("hex"));
+                Captured { place, message, decoded: line["decoded"].take() }
+            });
+            lines.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn from_hex(hex: &str) -> Vec<u8> {
+    let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
+    bytes.collect::<Result<_, _>>().expect("hex digits")
+}
+
+fn publishes() -> impl Iterator<Item = Captured> {
+    captured().into_iter().filter(|captured| captured.decoded["kind"] == "publish")
+}
+
+/// Frame, header, session part and payload of a message.
+fn native(message: &[u8]) -> (FrameHeader, Session, Vec<u8>) {
+    let frame = d6_to_native(message, 5).expect("a native frame");
+    let head = *FrameHeader::prefix_of(&frame).expect("a header");
+    let (part, payload) = head.parts(&frame);
+    let session = session::access(part).expect("a session part").to_session().expect("a session");
+    (head, session, payload.to_vec())
+}
+
+#[test]
+fn captured_publishes_come_back_with_nothing_lost() {
+    let mut count = 0;
+    for Captured { place, message, .. } in publishes() {
+        let frame = d6_to_native(&message, 5).expect(&place);
+        let back = native_to_d6(&frame).expect(&place);
+        assert_eq!(canonical(&back), canonical(&message), "{place}");
+        assert!(back.len() <= message.len(), "{place}");
+        count += 1;
+    }
+    assert!(count > 600, "{count} publishes");
+}
+
+#[test]
+fn a_transcoded_frame_routes_like_the_message() {
+    for Captured { place, message, .. } in publishes() {
+        let expected = D6::read(&message).expect(&place).header;
+        let (head, ..) = native(&message);
+        let lane = slim_wire::lane(head.ids().session, &head.source());
+        let expected = Header { encoding: Encoding::Native, ttl: 5, ..expected };
+        assert_eq!(head.header(lane), Ok(expected), "{place}");
+    }
+}
+
+#[test]
+fn captured_publishes_are_typed_as_what_they_are() {
+    for Captured { place, message, decoded } in publishes() {
+        let (head, session, payload) = native(&message);
+        assert_eq!(u64::from(head.ids().session), decoded["session_id"], "{place}");
+        assert_eq!(u64::from(head.ids().message), decoded["message_id"], "{place}");
+        let kind = match decoded["session_type"].as_str() {
+            Some("SESSION_POINT_TO_POINT") => SessionKind::PointToPoint,
+            Some("SESSION_MULTICAST") => SessionKind::Group,
+            _ => SessionKind::Unspecified,
+        };
+        assert_eq!(session.kind, kind, "{place}");
+        assert_eq!(session.source, text_name(&decoded["session_source"]), "{place}");
+        assert_eq!(session.destination, text_name(&decoded["session_destination"]), "{place}");
+
+        let mut metadata = decoded["metadata"].as_object().expect("metadata").clone();
+        let mut take = |key: &str| metadata.remove(key).map(|v| v.as_str().expect("text").into());
+        assert_eq!(session.identity, take("SLIM_IDENTITY"), "{place}");
+        assert_eq!(session.encrypted.then(|| "true".to_owned()), take("MLS_ENCRYPTED"), "{place}");
+        let expected = content(&decoded, take);
+        assert_eq!(session.content, expected, "{place}");
+        let rest = session.metadata.iter().map(|(key, value)| (key.clone(), Value::from(&**value)));
+        assert_eq!(metadata, rest.collect(), "{place}: nothing typed is left in the metadata");
+
+        match session.content {
+            Content::DiscoveryRequest { .. }
+            | Content::JoinRequest { .. }
+            | Content::ControlAck { .. } => assert!(payload.is_empty(), "{place}"),
+            Content::Proposal { .. } => {
+                let mls = decoded["payload_bincode"]["mls_msg_hex"].as_str().expect("hex");
+                assert_eq!(payload, from_hex(mls), "{place}");
+            }
+            _ => assert_eq!(payload.len() as u64, decoded["payload_len"], "{place}"),
+        }
+    }
+}
+
+/// What the captures say the content is; `take` takes a key out of the metadata.
+fn content(decoded: &Value, mut take: impl FnMut(&str) -> Option<String>) -> Content {
+    let bincode = &decoded["payload_bincode"];
+    let name = |key| Box::new(full_name(&bincode[key]));
+    match decoded["message_type"].as_str().expect("a message type") {
+        "P_2_P_MSG" => Content::Data(Delivery::Unreliable),
+        "P_2_P_RELIABLE" => Content::Data(Delivery::Reliable),
+        "MULTICAST_MSG" => Content::Data(Delivery::Group),
+        "P_2_P_ACK" => Content::Ack,
+        "RTX_REQUEST" => Content::RetransmissionRequest,
+        "RTX_REPLY" => Content::RetransmissionReply,
+        "BEACON_MULTICAST" => Content::Beacon,
+        "CHANNEL_DISCOVERY_REQUEST" => Content::DiscoveryRequest {
+            requester: bincode.is_object().then(|| name("name")),
+            participant: None,
+        },
+        "CHANNEL_DISCOVERY_REPLY" => Content::DiscoveryReply,
+        "CHANNEL_JOIN_REQUEST" => Content::JoinRequest {
+            channel: name("channel_name"),
+            moderator: name("moderator_name"),
+            mls: take("MLS_ENABLED").is_some(),
+            as_moderator: false,
+        },
+        "CHANNEL_JOIN_REPLY" => Content::JoinReply,
+        "CHANNEL_LEAVE_REQUEST" => Content::LeaveRequest { participant: None, delete_group: false },
+        "CHANNEL_LEAVE_REPLY" => Content::LeaveReply,
+        "CHANNEL_MLS_COMMIT" => Content::Commit,
+        "CHANNEL_MLS_WELCOME" => Content::Welcome {
+            commit: take("MLS_INIT_COMMIT_ID").expect("a commit").parse().expect("a number"),
+        },
+        "CHANNEL_MLS_PROPOSAL" => Content::Proposal { originator: name("source_name") },
+        "CHANNEL_MLS_ACK" => Content::ControlAck { busy: decoded["payload_len"] == 4 },
+        other => panic!("{other} is in no capture"),
+    }
+}
+
+fn hex_number(value: &Value) -> u64 {
+    u64::from_str_radix(value.as_str().expect("hex"), 16).expect("hex")
+}
+
+fn texts(name: &Value) -> Option<[String; 3]> {
+    let strings = name["strings"].as_array()?;
+    let strings = strings.iter().map(|text| text.as_str().expect("text").to_owned());
+    strings.collect::<Vec<_>>().try_into().ok()
+}
+
+fn text_name(name: &Value) -> Option<TextName> {
+    let texts = texts(name)?;
+    let texts = texts.each_ref().map(String::as_str);
+    Some(TextName::new(texts, Id::from_u64(hex_number(&name["id"]))).expect("short texts"))
+}
+
+fn full_name(name: &Value) -> FullName {
+    let prefix = Prefix(["c0", "c1", "c2"].map(|component| hex_number(&name[component])));
+    let texts = texts(name);
+    if let Some(texts) = &texts {
+        assert_eq!(prefix.0, texts.each_ref().map(|text| hash_component(text)));
+    }
+    let name = Name { prefix, id: Id::from_u64(hex_number(&name["id"])) };
+    FullName { name, texts: texts.map(|texts| texts.map(String::into_boxed_str)) }
+}
+
+#[test]
+fn only_publishes_are_transcoded() {
+    let mut subscriptions = 0;
+    for Captured { place, message, .. } in captured() {
+        let inbound = D6::read(&message).expect(&place);
+        if inbound.header.kind != Kind::Publish {
+            let error = d6_to_native(&message, 5).expect_err(&place);
+            assert!(matches!(error, TranscodeError::NotTaken { .. }), "{error}");
+            subscriptions += 1;
+        }
+    }
+    assert!(subscriptions > 20);
+}

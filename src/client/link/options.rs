@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use slim_wire::TextName;
+use slim_wire::limits::{FRAME_BYTES, GRPC_MESSAGE_BYTES, HEADER_BYTES};
+
+use super::LinkError;
+
+/// By what a node is known to be the one that was meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Its certificate is signed by an authority that this system trusts.
+    #[default]
+    System,
+    /// Its certificate is signed by an authority in this PEM file.
+    File(PathBuf),
+    /// Its certificate is signed by an authority in this PEM text.
+    Pem(String),
+    /// Any certificate will do: whoever sits between can read and forge everything. For trials,
+    /// and for nodes with `tls.insecure: true`.
+    DangerAcceptAnyCertificate,
+}
+
+/// How to connect. The defaults fit a node with a public certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkOptions {
+    /// By what to know the node. Default: the system's authorities.
+    pub trust: Trust,
+    /// The name that the node's certificate has to carry. Default: the host of the address.
+    pub server_name: Option<String>,
+    /// The app's own name, for the node's log. Default: none.
+    pub name: Option<TextName>,
+    /// Largest UDP payload to try for, in bytes, 1,200 to 65,000. It is reached only if the path
+    /// carries it. Default 1,452, an Ethernet; 65,000 is fastest where node and app share a
+    /// machine.
+    pub mtu: u16,
+    /// Longest frame to take, in bytes with its header of 104; up to 16 MiB. Default 4 MiB.
+    pub frame_bytes: u32,
+    /// How long connecting may take, all addresses of the host together. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How long [`Link::close`](super::Link::close) may take to hand over what was published.
+    /// Default 5 s.
+    pub close_timeout: Duration,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self {
+            trust: Trust::default(),
+            server_name: None,
+            name: None,
+            mtu: 1452,
+            frame_bytes: GRPC_MESSAGE_BYTES as u32,
+            connect_timeout: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl LinkOptions {
+    pub(super) fn check(&self) -> Result<(), LinkError> {
+        if !(1200..=65_000).contains(&self.mtu) {
+            let (option, expected) = ("mtu", "1200 to 65000");
+            return Err(LinkError::Option { option, expected, got: self.mtu.into() });
+        }
+        if !(HEADER_BYTES..=FRAME_BYTES).contains(&(self.frame_bytes as usize)) {
+            let (option, expected) = ("frame_bytes", "104 to 16777216");
+            return Err(LinkError::Option { option, expected, got: self.frame_bytes.into() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
+    MtuDiscoveryConfig, SendStream, TokioRuntime, TransportConfig, TransportErrorCode, VarInt,
+};
+use slim_wire::limits::LANES;
+use slim_wire::{CloseCode, DecodeError, FrameHeader, FrameKind, Hello, Role, SessionIds};
+use socket2::{Domain, Socket, Type};
+use tokio_util::task::TaskTracker;
+
+use super::reader::{FrameStream, read_control, read_datagrams, read_lanes};
+use super::writer::{write_control, write_lane};
+use super::{NOBODY, Quic, Shared, control_header, reason_of, tls};
+use crate::client::link::error::one_line;
+use crate::client::link::outbound::Outbound;
+use crate::client::link::{LinkError, LinkOptions, Place};
+
+/// Unread bytes that the node may send: per lane, and in all.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+
+/// Bytes on their way to the node, written and not acknowledged.
+const SEND_WINDOW: u64 = 2 * 1024 * 1024;
+
+const DATAGRAM_BYTES: usize = 1024 * 1024;
+
+/// A path carries a packet of this size or cannot be used at all.
+const SMALLEST_MTU: u16 = 1200;
+
+/// quinn puts ten packets into one send with segmentation offload; the kernel takes 64 KiB.
+const LARGEST_MTU_FOR_OFFLOAD: u16 = 6500;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(8);
+const IDLE_TIMEOUT_MS: u32 = 30_000;
+
+/// What the system may keep for the socket; it caps this by itself.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Connects to `address`, and returns once both sides have said hello.
+pub(crate) async fn connect(address: &str, options: &LinkOptions) -> Result<Quic, LinkError> {
+    options.check()?;
+    let mut config = ClientConfig::new(Arc::new(tls::config(&options.trust)?));
+    config.transport_config(Arc::new(transport(options.mtu)));
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let server_name = options.server_name.as_deref().unwrap_or(host);
+    let timeout =
+        || LinkError::Timeout { what: connecting(address), after: options.connect_timeout };
+    let resolved = tokio::time::timeout(options.connect_timeout, resolve(address)).await;
+    let addresses = resolved.map_err(|_| timeout())??;
+    // None of several addresses of a host may use up the time of the others.
+    let share = options.connect_timeout / addresses.len().max(1) as u32;
+    let mut failure = timeout();
+    for remote in addresses {
+        let endpoint = endpoint(remote, options.mtu)?;
+        let attempt = async {
+            let connecting = endpoint
+                .connect_with(config.clone(), remote, server_name)
+                .map_err(|error| refused_before(address, server_name, &error))?;
+            let connection = connecting.await.map_err(|error| failed(address, &error))?;
+            greet(connection, endpoint, options).await
+        };
+        match tokio::time::timeout(share, attempt).await {
+            Ok(Ok(quic)) => return Ok(quic),
+            Ok(Err(error)) => failure = error,
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
+
+fn connecting(address: &str) -> String {
+    format!("connecting to the node at {address}")
+}
+
+async fn resolve(address: &str) -> Result<Vec<SocketAddr>, LinkError> {
+    let error = |source: io::Error| LinkError::Address {
+        address: address.to_owned(),
+        source: Arc::new(source),
+    };
+    let found: Vec<_> = tokio::net::lookup_host(address).await.map_err(error)?.collect();
+    if found.is_empty() {
+        return Err(error(io::Error::new(io::ErrorKind::NotFound, "the host has no address")));
+    }
+    Ok(found)
+}
+
+/// An endpoint with a socket of its own for each link, so that the links of a program are spread
+/// over the node's cores.
+fn endpoint(remote: SocketAddr, mtu: u16) -> Result<Endpoint, LinkError> {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(mtu).map_err(|_| LinkError::Option {
+        option: "mtu",
+        expected: "1200 to 65000",
+        got: mtu.into(),
+    })?;
+    socket(remote)
+        .and_then(|socket| Endpoint::new(config, None, socket, Arc::new(TokioRuntime)))
+        .map_err(|source| LinkError::Socket { source: Arc::new(source) })
+}
+
+fn socket(remote: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = if remote.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = Socket::new(Domain::for_address(any), Type::DGRAM, None)?;
+    // With less, packets are lost under load and sent again.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.bind(&any.into())?;
+    Ok(socket.into())
+}
+
+fn transport(mtu: u16) -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(mtu);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(LANES.into()))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BYTES)
+        .initial_mtu(SMALLEST_MTU)
+        .mtu_discovery_config(Some(discovery))
+        .enable_segmentation_offload(mtu <= LARGEST_MTU_FOR_OFFLOAD)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
+    transport
+}
+
+/// Hello in both directions; then the lanes are opened.
+async fn greet(
+    connection: Connection,
+    endpoint: Endpoint,
+    options: &LinkOptions,
+) -> Result<Quic, LinkError> {
+    let lost = |_| {
+        let reason = connection.close_reason();
+        reason.map_or(LinkError::Ended, |error| reason_of(&error))
+    };
+    let (mut send, receive) = connection.open_bi().await.map_err(|error| reason_of(&error))?;
+    // Requests hold up nothing, and messages wait for them.
+    let _ = send.set_priority(1);
+    say_hello(&mut send, options).await.map_err(lost)?;
+    let mut frames = FrameStream::new(receive, Place::Control, options.frame_bytes as usize);
+    let node = match hear_hello(&mut frames).await {
+        Ok(Some(node)) => node,
+        Ok(None) => return Err(lost(())),
+        Err(error) => {
+            let code = VarInt::from_u32(CloseCode::Protocol as u32);
+            connection.close(code, error.to_string().as_bytes());
+            return Err(error);
+        }
+    };
+    let mut lanes = Vec::with_capacity(LANES.into());
+    for _ in 0..LANES {
+        lanes.push(connection.open_uni().await.map_err(|error| reason_of(&error))?);
+    }
+    let name = options.name.clone();
+    let shared =
+        Arc::new(Shared::new(connection.clone(), node.frame_bytes, name, Outbound::default()));
+    let writers = start(&shared, (send, frames), lanes, options.frame_bytes);
+    Ok(Quic { shared, endpoint, writers, close_timeout: options.close_timeout })
+}
+
+/// Starts the tasks of a link, and returns those that write.
+fn start(
+    shared: &Arc<Shared>,
+    (send, frames): (SendStream, FrameStream),
+    lanes: Vec<SendStream>,
+    frame_bytes: u32,
+) -> TaskTracker {
+    let (readers, writers) = (TaskTracker::new(), TaskTracker::new());
+    tokio::spawn(write_control(Arc::clone(shared), send));
+    tokio::spawn(read_control(Arc::clone(shared), frames));
+    for (number, lane) in lanes.into_iter().enumerate() {
+        writers.spawn(write_lane(Arc::clone(shared), number, lane));
+    }
+    readers.spawn(read_lanes(Arc::clone(shared), readers.clone(), frame_bytes as usize));
+    readers.spawn(read_datagrams(Arc::clone(shared), frame_bytes as usize));
+    readers.close();
+    tokio::spawn(Arc::clone(shared).watch(readers));
+    writers
+}
+
+async fn say_hello(send: &mut SendStream, options: &LinkOptions) -> Result<(), ()> {
+    let hello = Hello { role: Role::App, node: 0, frame_bytes: options.frame_bytes }.encode();
+    let header = control_header(options.name.as_ref(), NOBODY);
+    let frame = slim_wire::frame(FrameKind::Hello, &header, SessionIds::default(), &[], &hello)
+        .map_err(|_| ())?;
+    send.write_chunk(frame).await.map_err(|_| ())
+}
+
+/// The node's hello; `None` if the link ended before.
+async fn hear_hello(frames: &mut FrameStream) -> Result<Option<Hello>, LinkError> {
+    loop {
+        if let Some((head, body)) = frames.next()? {
+            return hello_of(&head, &body.concat())
+                .map(Some)
+                .map_err(|source| frames.wrong(source));
+        }
+        if !frames.read().await? {
+            return Ok(None);
+        }
+    }
+}
+
+fn hello_of(head: &FrameHeader, frame: &[u8]) -> Result<Hello, DecodeError> {
+    let unexpected = |field, expected, got| DecodeError::Unexpected { field, expected, got };
+    let kind = head.kind()?;
+    if kind != FrameKind::Hello {
+        return Err(unexpected("kind of the first frame", "4 (hello)", kind as u64));
+    }
+    let hello = Hello::decode(head.parts(frame).1)?;
+    if hello.role != Role::Node {
+        return Err(unexpected("role of a node", "1 (node)", 0));
+    }
+    Ok(hello)
+}
+
+/// What spoke against connecting before anything was sent.
+fn refused_before(address: &str, server_name: &str, error: &quinn::ConnectError) -> LinkError {
+    match error {
+        quinn::ConnectError::InvalidServerName(_) => {
+            LinkError::ServerName { got: server_name.to_owned() }
+        }
+        other => LinkError::Address {
+            address: address.to_owned(),
+            source: Arc::new(io::Error::new(io::ErrorKind::InvalidInput, other.to_string())),
+        },
+    }
+}
+
+/// Why a handshake failed.
+fn failed(address: &str, error: &ConnectionError) -> LinkError {
+    /// Alerts of TLS that speak of the peer's certificate.
+    const CERTIFICATE_ALERTS: std::ops::RangeInclusive<u64> = 42..=48;
+    const ALERTS: u64 = 0x100;
+    let address = address.to_owned();
+    let alert = |code: TransportErrorCode| u64::from(code).wrapping_sub(ALERTS);
+    match error {
+        ConnectionError::TransportError(here) if CERTIFICATE_ALERTS.contains(&alert(here.code)) => {
+            LinkError::Untrusted { address, reason: one_line(here.reason.as_bytes()) }
+        }
+        ConnectionError::ApplicationClosed(_) => reason_of(error),
+        ConnectionError::TimedOut => {
+            let after = Duration::from_millis(IDLE_TIMEOUT_MS.into());
+            LinkError::Timeout { what: connecting(&address), after }
+        }
+        other => LinkError::Handshake { address, reason: one_line(other.to_string().as_bytes()) },
+    }
+}

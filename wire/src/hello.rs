@@ -1,0 +1,180 @@
+//! What the two ends of a native link tell each other first.
+
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::error::DecodeError;
+use crate::limits::{FRAME_BYTES, HEADER_BYTES};
+
+/// The application protocol that a native link negotiates in TLS.
+pub const ALPN: &[u8] = b"slim/1";
+
+/// Who a native link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// An app: it gets messages in the native encoding only.
+    App,
+    /// Another node: messages travel to it as they came, with one hop less to go.
+    Node,
+}
+
+/// The first frame's payload, in each direction: who is there and what it takes.
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 2 | lowest version of the protocol that the sender speaks |
+/// | 2 | 2 | highest version |
+/// | 4 | 1 | role: 0 app, 1 node |
+/// | 5 | 3 | 0 |
+/// | 8 | 8 | of a node, the number by which others know it; not 0 |
+/// | 16 | 4 | longest frame that the sender takes, in bytes |
+///
+/// What follows is of a later version, and skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Who says it.
+    pub role: Role,
+    /// Of a node: a number chosen when it started, by which a message is kept from going back to
+    /// where it came from. 0 for apps.
+    pub node: u64,
+    /// Longest frame that the sender takes, in bytes.
+    pub frame_bytes: u32,
+}
+
+/// The one version of the protocol inside [`ALPN`] so far.
+const VERSION: u16 = 1;
+
+/// Why a native link was closed, as QUIC application error codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CloseCode {
+    /// Done; nothing is wrong.
+    Done = 0,
+    /// The peer broke the protocol; the reason names field, expected and got.
+    Protocol = 1,
+    /// The peer did not take what was sent to it in time.
+    TooSlow = 2,
+    /// The node stops.
+    Stopping = 3,
+    /// A limit of the node is reached.
+    Limit = 4,
+    /// The peer did not complete its hello, or a message, in time.
+    Timeout = 5,
+}
+
+impl CloseCode {
+    /// The code with this number, if there is one.
+    pub fn from_number(number: u64) -> Option<Self> {
+        let all =
+            [Self::Done, Self::Protocol, Self::TooSlow, Self::Stopping, Self::Limit, Self::Timeout];
+        all.into_iter().find(|code| *code as u64 == number)
+    }
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawHello {
+    lowest: U16,
+    highest: U16,
+    role: u8,
+    reserved: [u8; 3],
+    node: U64,
+    frame_bytes: U32,
+}
+
+const _: () = assert!(size_of::<RawHello>() == Hello::BYTES && align_of::<RawHello>() == 1);
+
+impl Hello {
+    /// Length in bytes.
+    pub const BYTES: usize = 20;
+
+    /// The hello as a frame's payload.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let raw = RawHello {
+            lowest: VERSION.into(),
+            highest: VERSION.into(),
+            role: match self.role {
+                Role::App => 0,
+                Role::Node => 1,
+            },
+            reserved: [0; 3],
+            node: self.node.into(),
+            frame_bytes: self.frame_bytes.into(),
+        };
+        zerocopy::transmute!(raw)
+    }
+
+    /// Reads a frame's payload.
+    ///
+    /// # Errors
+    /// [`DecodeError`] naming the field that is wrong, or that no version is common.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        let Ok((raw, _)) = RawHello::ref_from_prefix(payload) else {
+            let (expected, got) = (Self::BYTES - payload.len(), payload.len());
+            return Err(DecodeError::Truncated { field: "hello", expected, got });
+        };
+        let unexpected = |field, expected, got| DecodeError::Unexpected { field, expected, got };
+        let (lowest, highest) = (raw.lowest.get(), raw.highest.get());
+        if lowest > VERSION {
+            return Err(unexpected("version", "1 among those of the peer", lowest.into()));
+        }
+        if highest < VERSION {
+            return Err(unexpected("version", "1 among those of the peer", highest.into()));
+        }
+        let node = raw.node.get();
+        let role = match (raw.role, node) {
+            (0, 0) => Role::App,
+            (0, _) => return Err(unexpected("node of an app", "0", node)),
+            (1, 0) => return Err(unexpected("node", "a number above 0", 0)),
+            (1, _) => Role::Node,
+            (other, _) => return Err(unexpected("role", "0 or 1", other.into())),
+        };
+        let frame_bytes = raw.frame_bytes.get();
+        if (frame_bytes as usize) < HEADER_BYTES {
+            return Err(unexpected("frame bytes", "at least 104", frame_bytes.into()));
+        }
+        if frame_bytes as usize > FRAME_BYTES {
+            let (limit, got) = (FRAME_BYTES as u64, frame_bytes.into());
+            return Err(DecodeError::TooLarge { field: "frame bytes", limit, got });
+        }
+        Ok(Self { role, node, frame_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: Hello = Hello { role: Role::Node, node: 0x0102_0304, frame_bytes: 4 << 20 };
+
+    #[test]
+    fn a_hello_has_these_bytes() {
+        let golden = [1, 0, 1, 0, 1, 0, 0, 0, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0x40, 0];
+        assert_eq!(HELLO.encode(), golden);
+        assert_eq!(Hello::decode(&golden), Ok(HELLO));
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_skipped() {
+        let mut later = HELLO.encode().to_vec();
+        later[2] = 9;
+        later.extend([7; 30]);
+        assert_eq!(Hello::decode(&later), Ok(HELLO));
+    }
+
+    #[test]
+    fn a_wrong_hello_names_its_field() {
+        let wrong = |at: usize, byte: u8| {
+            let mut bytes = HELLO.encode();
+            bytes[at] = byte;
+            Hello::decode(&bytes).expect_err("it is wrong").to_string()
+        };
+        assert_eq!(wrong(0, 2), "version: expected 1 among those of the peer, got 2");
+        assert_eq!(wrong(2, 0), "version: expected 1 among those of the peer, got 0");
+        assert_eq!(wrong(4, 3), "role: expected 0 or 1, got 3");
+        assert_eq!(wrong(4, 0), "node of an app: expected 0, got 16909060");
+        assert_eq!(wrong(19, 9), "frame bytes: expected at most 16777216, got 155189248");
+        let cut = Hello::decode(&HELLO.encode()[..19]).expect_err("it is cut");
+        assert_eq!(cut.to_string(), "hello: expected 1 more bytes, got 19");
+    }
+}
