@@ -141,8 +141,8 @@ pub struct Load {
     /// first
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// Without --rate: messages that each publisher may have under way [default: 2048 or 1 MiB of payload,
-    /// whichever is less; 1 for rtt; unlimited where no subscriber is in this process]
+    /// Without --rate: messages that each publisher may have under way [default: 2048 or 1 MiB of
+    /// payload, whichever is less; 1 for rtt; unlimited where no subscriber is in this process]
     #[arg(long, value_name = "N", conflicts_with = "rate")]
     window: Option<u64>,
 }
