@@ -7,6 +7,7 @@ pub(crate) mod message;
 pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod pair;
+pub(crate) mod published;
 pub(crate) mod raw;
 
 use std::time::{Duration, Instant};
