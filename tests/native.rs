@@ -43,6 +43,9 @@ async fn receive(link: &Link) -> Message {
     in_time("a message", link.receive()).await.expect("the link is open")
 }
 
+/// Receivers of a busy machine may take their time, and sources wait for them.
+const PATIENT: &str = "limits: { slow_consumer_ms: 600000, stalled_ms: 600000, pause_ms: 10000 }";
+
 const SOURCE: &str = "org/ns/source/1";
 
 fn message(destination: &str, number: u32, payload: impl Into<Bytes>) -> Message {
@@ -114,7 +117,7 @@ async fn a_name_that_was_given_up_gets_nothing_more() {
 async fn sessions_of_many_sources_stay_in_order_at_any_length() {
     const SOURCES: u64 = 4;
     const COUNT: u32 = 2_000;
-    let node = Node::start("").await;
+    let node = Node::start(PATIENT).await;
     let receiver = join(&node, &["org/ns/receiver/1"]).await;
     let sources = join_all((0..SOURCES).map(|_| join(&node, &[]))).await;
     for (id, link) in (0..).zip(&sources) {
@@ -159,7 +162,7 @@ async fn best_effort_arrives_in_packets_of_its_own_and_beside_them() {
 #[tokio::test]
 async fn what_was_published_before_closing_arrives() {
     const COUNT: u32 = 6_000;
-    let node = Node::start("").await;
+    let node = Node::start(PATIENT).await;
     for _ in 0..5 {
         let receiver = join(&node, &["org/ns/receiver/1"]).await;
         let source = join(&node, &[]).await;
@@ -176,6 +179,24 @@ async fn what_was_published_before_closing_arrives() {
         receiver.close().await.expect("nothing is left");
     }
     node.balanced().await;
+}
+
+#[tokio::test]
+async fn closing_waits_for_what_the_node_holds_back_for_a_slow_receiver() {
+    const COUNT: u32 = 2_000;
+    let limits = "limits: { slow_consumer_ms: 600000, stalled_ms: 600000, pause_ms: 10000, \
+                  message_bytes: 65536, queue_bytes: 1048576 }";
+    let node = Node::start(limits).await;
+    let receiver = join(&node, &["org/ns/receiver/1"]).await;
+    let source = join(&node, &[]).await;
+    for number in 0..COUNT {
+        let message = message("org/ns/receiver/1", number, vec![0; 1_000]);
+        source.publish(&message).await.expect("published");
+    }
+    node.until("a pause", |metrics| metrics.sum("slim_source_pauses_total") > 0).await;
+    let (closed, arrived) = tokio::join!(source.close(), numbers(&receiver, COUNT as usize));
+    closed.expect("handed over");
+    assert!(arrived.into_iter().eq(0..COUNT));
 }
 
 #[tokio::test]

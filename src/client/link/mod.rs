@@ -144,7 +144,7 @@ impl Link {
     }
 
     /// Hands over what was published and closes the link for all handles. The node has then
-    /// received it all, though not necessarily forwarded it.
+    /// passed on all that travelled on lanes.
     ///
     /// # Errors
     /// [`LinkError::Timeout`] after [`LinkOptions::close_timeout`]; what was left is lost. Or why
