@@ -253,6 +253,13 @@ fn failed(address: &str, error: &ConnectionError) -> LinkError {
             LinkError::Untrusted { address, reason: one_line(here.reason.as_bytes()) }
         }
         ConnectionError::ApplicationClosed(_) => reason_of(error),
+        // A node at its limit spares itself the handshake.
+        ConnectionError::ConnectionClosed(there)
+            if there.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+        {
+            let reason = "it takes no more connections".into();
+            LinkError::Closed { code: CloseCode::Limit, reason }
+        }
         ConnectionError::TimedOut => {
             let after = Duration::from_millis(IDLE_TIMEOUT_MS.into());
             LinkError::Timeout { what: connecting(&address), after }
