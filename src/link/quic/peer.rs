@@ -5,8 +5,8 @@ use quinn_proto::{Connection, Dir, StreamEvent, StreamId, VarInt};
 use slim_compat_grpc::{D6, Dialect};
 use slim_wire::limits::LANES;
 use slim_wire::{
-    CloseCode, DecodeError, Encoding, Envelope, FrameKind, FrameReader, Frames, Header, Hello,
-    Kind, Role, Run, TextName,
+    CloseCode, DecodeError, Encoding, Envelope, FrameHeader, FrameKind, FrameReader, Frames,
+    Header, Hello, Kind, Role, Run, TextName,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -29,6 +29,8 @@ pub(super) struct Peer {
     outbound: Outbound,
     datagrams_readable: bool,
     datagram_bytes: usize,
+    /// When the door looks at this peer next, if nothing arrives before.
+    pub(super) armed: Option<Instant>,
     _places: Vec<OwnedSemaphorePermit>,
 }
 
@@ -123,6 +125,7 @@ impl Peer {
             outbound: Outbound::default(),
             datagrams_readable: false,
             datagram_bytes: 0,
+            armed: None,
             _places: place.into_iter().collect(),
         }
     }
@@ -142,10 +145,16 @@ impl Peer {
         matches!(self.state, State::Ended)
     }
 
-    /// The connection is over; nothing is to be done for it any more. Whoever began it is told.
-    pub(super) fn end(&mut self, reason: &str) {
-        let was_open = matches!(self.state, State::Open(_) | State::Finishing { .. });
-        self.state = State::Ended;
+    /// The connection is over, and with it its link; nothing is to be done for it any more.
+    /// Whoever began it is told.
+    pub(super) fn end(&mut self, reason: &str, host: &Host) {
+        let was = std::mem::replace(&mut self.state, State::Ended);
+        if let State::Open(link) = was {
+            host.core.borrow_mut().close_link(link);
+        }
+        // QUIC keeps a connection for a while after its end; what has arrived of it need not stay.
+        self.inbound = Box::default();
+        let was_open = matches!(was, State::Open(_) | State::Finishing { .. });
         if let Origin::Dialed { ended, .. } = &mut self.origin
             && let Some(ended) = ended.take()
         {
@@ -270,6 +279,7 @@ impl Peer {
         self.control_readable = read == Read::More;
         while let Some(run) = self.control.frames.next_run()? {
             for (header, pieces) in Frames::of(&run.body) {
+                check_control(&header)?;
                 let payload = payload_of(&header, &pieces);
                 match (header.kind()?, &self.state) {
                     (FrameKind::Hello, State::Greeting { .. }) => {
@@ -290,7 +300,10 @@ impl Peer {
                 }
             }
         }
-        self.control.frames.settle();
+        if self.control.frames.settle() > 0 && read == Read::Ended {
+            let reason = "control frame: expected its end, got the end of its stream";
+            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
+        }
         if let Some(link) = self.link() {
             self.submit(link, &mut turn.host.core.borrow_mut());
         }
@@ -340,7 +353,7 @@ impl Peer {
     fn change_subscription(
         &mut self,
         link: LinkId,
-        header: &slim_wire::FrameHeader,
+        header: &FrameHeader,
         payload: &[u8],
         turn: &Turn<'_>,
     ) -> Result<(), Fault> {
@@ -471,7 +484,8 @@ impl Peer {
         link: LinkId,
         core: &mut Core,
     ) -> Result<(), Fault> {
-        self.outbound.write(connection, |lane| core.pop(link, lane).map(|chunk| chunk.bytes))?;
+        let pop = |lane| core.pop(link, lane).map(|chunk| chunk.bytes);
+        let mut written = self.outbound.write(connection, pop)?;
         let longest = connection.datagrams().max_size().unwrap_or(0);
         if longest != std::mem::replace(&mut self.datagram_bytes, longest) {
             core.allow_datagrams(link, longest);
@@ -482,8 +496,9 @@ impl Peer {
             };
             // One that was queued when the path took longer ones is lost, as best effort may be.
             let _ = connection.datagrams().send(chunk.bytes, false);
+            written = true;
         }
-        core.note_blocked(link, self.outbound.is_blocked());
+        core.note_written(link, written, self.outbound.is_blocked());
         Ok(())
     }
 
@@ -641,6 +656,17 @@ const WIDE_ID: &str = "id of a name: expected below 18446744073709551615, or all
 fn hello(turn: &Turn<'_>) -> Hello {
     let frame_bytes = u32::try_from(turn.host.limits.message_bytes).unwrap_or(u32::MAX);
     Hello { role: Role::Node, node: turn.node, frame_bytes }
+}
+
+/// Control frames have nothing to say of class and encoding, but no other values than theirs.
+fn check_control(header: &FrameHeader) -> Result<(), DecodeError> {
+    match header.header(0)?.encoding {
+        Encoding::Native => Ok(()),
+        other => {
+            let (field, expected) = ("encoding of a control frame", "0 (native)");
+            Err(DecodeError::Unexpected { field, expected, got: other as u64 })
+        }
+    }
 }
 
 fn lane_bit(id: StreamId) -> u8 {
