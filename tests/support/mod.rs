@@ -5,9 +5,12 @@
 pub(crate) mod client;
 pub(crate) mod message;
 pub(crate) mod metrics;
+pub(crate) mod native;
 pub(crate) mod node;
 pub(crate) mod pair;
+pub(crate) mod quic;
 pub(crate) mod raw;
+pub(crate) mod seed;
 
 use std::time::{Duration, Instant};
 

@@ -259,6 +259,6 @@ impl Node {
 
 fn address_after(line: &str, marker: &str) -> SocketAddr {
     let (_, rest) = line.split_once(marker).expect("the marker");
-    let end = rest.find(['/', ' ']).unwrap_or(rest.len());
+    let end = rest.find(['/', ' ', ',']).unwrap_or(rest.len());
     rest[..end].parse().expect("an address")
 }

@@ -414,7 +414,8 @@ impl Peer {
             if self.readable & bit != 0
                 && let Some(id) = inbound.stream
             {
-                match read_stream(connection, id, &mut inbound.frames)? {
+                let read = read_stream(connection, id, &mut inbound.frames);
+                match read.map_err(|error| lane.undecodable(error))? {
                     Read::More => more = true,
                     Read::Drained => self.readable &= !bit,
                     Read::Ended => {
@@ -533,7 +534,7 @@ impl Lane<'_> {
 
     /// Forwards every whole frame that has arrived, unless the lane is paused first.
     fn forward_all(&mut self, inbound: &mut Inbound) -> Result<(), Fault> {
-        while let Some(run) = inbound.frames.next_run()? {
+        while let Some(run) = inbound.frames.next_run().map_err(|error| self.undecodable(error))? {
             inbound.begun = None;
             let Some(envelope) = self.envelope(run)? else {
                 continue;
@@ -584,7 +585,7 @@ impl Lane<'_> {
     fn forward_datagram(&mut self, datagram: bytes::Bytes) -> Result<(), Fault> {
         let mut frames = FrameReader::new(datagram.len());
         frames.push(datagram)?;
-        while let Some(run) = frames.next_run()? {
+        while let Some(run) = frames.next_run().map_err(|error| self.undecodable(error))? {
             if let Some(envelope) = self.envelope(run)? {
                 self.core.forward(self.link, &envelope, self.turn.now);
             }
@@ -603,10 +604,7 @@ impl Lane<'_> {
         let checked = run.header.check_publish().and_then(|()| run.header.header(self.lane));
         let header = match checked {
             Ok(header) => header,
-            Err(error) => {
-                self.core.counters().refuse(RefuseReason::Undecodable);
-                return Err(error.into());
-            }
+            Err(error) => return Err(self.undecodable(error)),
         };
         if header.encoding != Encoding::Native {
             return self.foreign(&header, &run);
@@ -624,10 +622,9 @@ impl Lane<'_> {
     fn foreign(&mut self, header: &Header, run: &Run) -> Result<Option<Envelope>, Fault> {
         let from_node = self.core.port(self.link).is_some_and(|port| port.is_node());
         if !from_node || header.encoding != Encoding::D6 {
-            self.core.counters().refuse(RefuseReason::Undecodable);
             let expected = "native (0), or from nodes D6 (2)";
-            let got = header.encoding as u64;
-            return Err(DecodeError::Unexpected { field: "encoding", expected, got }.into());
+            let (field, got) = ("encoding", header.encoding as u64);
+            return Err(self.undecodable(DecodeError::Unexpected { field, expected, got }));
         }
         for (frame, pieces) in Frames::of(&run.body) {
             let body = payload_of(&frame, &pieces);
@@ -642,6 +639,13 @@ impl Lane<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// A frame that is none, after which nothing of the link can be trusted.
+    #[cold]
+    fn undecodable(&self, error: DecodeError) -> Fault {
+        self.core.counters().refuse(RefuseReason::Undecodable);
+        error.into()
     }
 
     #[cold]

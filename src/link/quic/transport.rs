@@ -189,7 +189,11 @@ impl Transport {
                     None
                 }
                 Err(error) => {
-                    app.rejected(remote, &error.cause);
+                    // Without a word to say it was no first packet, whoever may have sent it.
+                    match &error.response {
+                        Some(_) => app.rejected(remote, &error.cause),
+                        None => app.stray(remote),
+                    }
                     error.response
                 }
             },
