@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::LocalSet;
 
 use super::{Floor, Mode, Plan, Pump, Report, Server, Session, chart, hgrm, pump};
+use crate::client::link::Trust;
 use crate::ctl::{Error, Exit};
 
 /// `slimctl bench`: what a command line asks for.
@@ -116,12 +117,32 @@ pub enum Command {
 /// Which node, and under which name.
 #[derive(Args, Debug)]
 pub struct At {
-    /// The node: grpc://HOST:PORT or http://HOST:PORT, over the gRPC of release 0.6
+    /// The node: grpc://HOST:PORT or http://HOST:PORT, over the gRPC of release 0.6;
+    /// quic://HOST:PORT, over the native protocol
     #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:46357")]
     server: String,
+    /// For quic://: PEM file with the authority that signed the node's certificate [default: those
+    /// of the system]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// For quic://: talk to whoever answers, for nodes with `tls.insecure: true`
+    #[arg(long, conflicts_with = "ca")]
+    danger_accept_any_certificate: bool,
+    /// For quic://: largest datagram in bytes, 1200 to 65000 [default: 1452]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1200..=65_000))]
+    mtu: Option<u16>,
     /// Names used are slimctl/bench/TOPIC; runs at the same time need a topic each
     #[arg(long, default_value = "default")]
     topic: String,
+}
+
+impl At {
+    fn server(&self) -> Result<Server, Error> {
+        let any = self.danger_accept_any_certificate;
+        let any = any.then_some(Trust::DangerAcceptAnyCertificate);
+        let trust = self.ca.clone().map(Trust::File).or(any);
+        self.server.parse::<Server>()?.known_by(trust, self.mtu)
+    }
 }
 
 /// What publishers send.
@@ -214,7 +235,7 @@ fn announce(text: &str) {
 }
 
 fn at(target: &At, plan: Plan, output: &Output) -> Result<Exit, Error> {
-    let server: Server = target.server.parse()?;
+    let server = target.server()?;
     let plan = Plan { topic: target.topic.clone(), ..plan };
     let report = run(async { connect(&server, plan).await?.finish().await })?;
     output.show(&report)
