@@ -169,7 +169,7 @@ async fn a_native_node_is_known_by_its_certificate() {
 
 #[tokio::test]
 async fn floors_move_every_message_and_say_what_it_costs() {
-    for floor in ["udp", "tcp", "tls"] {
+    for floor in ["udp", "tcp", "tls", "quic"] {
         let arguments = ["bench", "floor", floor, "--count", "300", "-o", "json"];
         for (size, load) in [(64, ["--window", "100"]), (16_384, ["--rate", "3000"])] {
             let size_text = size.to_string();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::LocalSet;
@@ -94,6 +95,9 @@ pub enum Command {
         /// Transport
         #[arg(value_enum)]
         floor: Floor,
+        /// Over QUIC: largest datagram in bytes, 1200 to 65000
+        #[arg(long, value_name = "BYTES", value_parser = mtus(), default_value_t = 1452)]
+        mtu: u16,
         /// What is sent.
         #[command(flatten)]
         load: Load,
@@ -103,7 +107,7 @@ pub enum Command {
     },
     /// Run the relay of `bench floor` in the foreground
     ///
-    /// For TLS it prints the certificate that it made for itself, after the address.
+    /// For TLS and QUIC it prints the certificate that it made for itself, after the address.
     Pump {
         /// Transport
         #[arg(value_enum)]
@@ -111,6 +115,9 @@ pub enum Command {
         /// Where to listen
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Over QUIC: largest datagram in bytes, 1200 to 65000
+        #[arg(long, value_name = "BYTES", value_parser = mtus(), default_value_t = 1452)]
+        mtu: u16,
     },
 }
 
@@ -129,11 +136,16 @@ pub struct At {
     #[arg(long, conflicts_with = "ca")]
     danger_accept_any_certificate: bool,
     /// For quic://: largest datagram in bytes, 1200 to 65000 [default: 1452]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1200..=65_000))]
+    #[arg(long, value_name = "BYTES", value_parser = mtus())]
     mtu: Option<u16>,
     /// Names used are slimctl/bench/TOPIC; runs at the same time need a topic each
     #[arg(long, default_value = "default")]
     topic: String,
+}
+
+/// Sizes that a datagram may have at most.
+fn mtus() -> impl TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1200..=65_000)
 }
 
 impl At {
@@ -218,11 +230,13 @@ impl Command {
             Self::Rtt { target, load, publishers, output } => {
                 at(&target, load.plan(Mode::RoundTrip, publishers, 0), &output)
             }
-            Self::Floor { floor, load, output } => {
-                let report = measure_floor(floor, load.plan(Mode::Publish, 1, 1))?;
+            Self::Floor { floor, mtu, load, output } => {
+                let report = measure_floor(floor, mtu, load.plan(Mode::Publish, 1, 1))?;
                 output.show(&report)
             }
-            Self::Pump { floor, listen } => match pump::serve(floor, listen, announce)? {},
+            Self::Pump { floor, listen, mtu } => {
+                match pump::serve(floor, listen, mtu, announce)? {}
+            }
         }
     }
 }
@@ -241,10 +255,10 @@ fn at(target: &At, plan: Plan, output: &Output) -> Result<Exit, Error> {
     output.show(&report)
 }
 
-fn measure_floor(floor: Floor, plan: Plan) -> Result<Report, Error> {
+fn measure_floor(floor: Floor, mtu: u16, plan: Plan) -> Result<Report, Error> {
     plan.check()?;
     let program = std::env::current_exe().map_err(Error::machine("path of this program"))?;
-    let pump = Pump::start(&program, floor)?;
+    let pump = Pump::start(&program, floor, mtu)?;
     run(async {
         let started = connect(pump.server(), plan).await?;
         let before = pump.cpu_time()?;

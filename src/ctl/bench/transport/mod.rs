@@ -39,7 +39,8 @@ pub enum Server {
         /// How to connect.
         options: LinkOptions,
     },
-    /// A relay without routing, see [`super::Pump`].
+    /// A relay without routing, see [`super::Pump`]; not that over QUIC, which is spoken to as
+    /// a node is.
     Pump {
         /// Which kind.
         floor: Floor,
@@ -217,7 +218,7 @@ impl Server {
                 let (sender, receiver) = datagram::connect(*address, id.is_some()).await?;
                 Ok((Sender::Datagram(sender), Receiver::Datagram(receiver)))
             }
-            Self::Pump { floor: Floor::Tcp | Floor::Tls, address, certificate } => {
+            Self::Pump { address, certificate, .. } => {
                 let certificate = certificate.as_ref();
                 let (sender, receiver) =
                     stream::connect(*address, certificate, id.is_some()).await?;
