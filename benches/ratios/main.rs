@@ -127,7 +127,7 @@ fn start() -> Result<Vec<Relay>, Failure> {
     let node = Node::ours("slim, gRPC".into(), program, 1, scratch)?;
     let mut relays = vec![Relay::Node(node)];
     for floor in Floor::ALL {
-        let pump = Pump::start(Path::new(env!("CARGO_BIN_EXE_slimctl")), floor)?;
+        let pump = Pump::start(Path::new(env!("CARGO_BIN_EXE_slimctl")), floor, 1452)?;
         relays.push(Relay::Pump(floor, pump));
     }
     Ok(relays)

@@ -18,7 +18,7 @@ struct Cli {
 enum Command {
     /// Measure throughput, latency and losses of a node
     #[command(subcommand, after_help = EXIT_CODES)]
-    Bench(bench::Command),
+    Bench(Box<bench::Command>),
     /// Print build information
     Version,
 }

@@ -7,6 +7,7 @@ use slim_wire::Fault;
 use thiserror::Error;
 
 use super::Exit;
+use crate::client::link::LinkError;
 
 /// Why a command of `slimctl` has no result.
 #[derive(Debug, Error)]
@@ -28,6 +29,14 @@ pub enum Error {
         server: String,
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A node cannot be reached over the native protocol, or does not take a subscription.
+    #[error("quic://{server}: {source}")]
+    Native {
+        /// The node's address.
+        server: String,
+        /// What went wrong.
+        source: LinkError,
     },
     /// A link broke, or its other end sent something wrong.
     #[error("link: expected it to stay open, got: {0}")]
@@ -66,6 +75,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Argument { .. } | Self::File { .. } => Fault::Caller,
+            Self::Native { source, .. } => source.fault(),
             Self::Connect { .. } | Self::Link(_) | Self::NothingArrives(_) => Fault::Peer,
             Self::Machine { .. } | Self::Pump { .. } => Fault::Internal,
         }
@@ -77,6 +87,11 @@ impl Error {
             Self::Argument { .. } => "see --help",
             Self::File { .. } => "check that the folder exists and can be written to",
             Self::Connect { .. } => "check that a node listens there, without TLS",
+            Self::Native { source: LinkError::Untrusted { .. }, .. } => {
+                "name the authority with --ca, or use --danger-accept-any-certificate for a node \
+                 with `tls.insecure: true`"
+            }
+            Self::Native { source, .. } => source.hint(),
             Self::Link(_) => "the log of the node says more",
             Self::NothingArrives(_) => {
                 "check that the node serves clients of release 0.6, and that no other run uses \

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::LocalSet;
 
 use super::{Floor, Mode, Plan, Pump, Report, Server, Session, chart, hgrm, pump};
+use crate::client::link::Trust;
 use crate::ctl::{Error, Exit};
 
 /// `slimctl bench`: what a command line asks for.
@@ -93,6 +95,9 @@ pub enum Command {
         /// Transport
         #[arg(value_enum)]
         floor: Floor,
+        /// Over QUIC: largest datagram in bytes, 1200 to 65000
+        #[arg(long, value_name = "BYTES", value_parser = mtus(), default_value_t = 1452)]
+        mtu: u16,
         /// What is sent.
         #[command(flatten)]
         load: Load,
@@ -102,7 +107,7 @@ pub enum Command {
     },
     /// Run the relay of `bench floor` in the foreground
     ///
-    /// For TLS it prints the certificate that it made for itself, after the address.
+    /// For TLS and QUIC it prints the certificate that it made for itself, after the address.
     Pump {
         /// Transport
         #[arg(value_enum)]
@@ -110,18 +115,46 @@ pub enum Command {
         /// Where to listen
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Over QUIC: largest datagram in bytes, 1200 to 65000
+        #[arg(long, value_name = "BYTES", value_parser = mtus(), default_value_t = 1452)]
+        mtu: u16,
     },
 }
 
 /// Which node, and under which name.
 #[derive(Args, Debug)]
 pub struct At {
-    /// The node: grpc://HOST:PORT or http://HOST:PORT, over the gRPC of release 0.6
+    /// The node: grpc://HOST:PORT or http://HOST:PORT, over the gRPC of release 0.6;
+    /// quic://HOST:PORT, over the native protocol
     #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:46357")]
     server: String,
+    /// For quic://: PEM file with the authority that signed the node's certificate [default: those
+    /// of the system]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// For quic://: talk to whoever answers, for nodes with `tls.insecure: true`
+    #[arg(long, conflicts_with = "ca")]
+    danger_accept_any_certificate: bool,
+    /// For quic://: largest datagram in bytes, 1200 to 65000 [default: 1452]
+    #[arg(long, value_name = "BYTES", value_parser = mtus())]
+    mtu: Option<u16>,
     /// Names used are slimctl/bench/TOPIC; runs at the same time need a topic each
     #[arg(long, default_value = "default")]
     topic: String,
+}
+
+/// Sizes that a datagram may have at most.
+fn mtus() -> impl TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1200..=65_000)
+}
+
+impl At {
+    fn server(&self) -> Result<Server, Error> {
+        let any = self.danger_accept_any_certificate;
+        let any = any.then_some(Trust::DangerAcceptAnyCertificate);
+        let trust = self.ca.clone().map(Trust::File).or(any);
+        self.server.parse::<Server>()?.known_by(trust, self.mtu)
+    }
 }
 
 /// What publishers send.
@@ -197,11 +230,13 @@ impl Command {
             Self::Rtt { target, load, publishers, output } => {
                 at(&target, load.plan(Mode::RoundTrip, publishers, 0), &output)
             }
-            Self::Floor { floor, load, output } => {
-                let report = measure_floor(floor, load.plan(Mode::Publish, 1, 1))?;
+            Self::Floor { floor, mtu, load, output } => {
+                let report = measure_floor(floor, mtu, load.plan(Mode::Publish, 1, 1))?;
                 output.show(&report)
             }
-            Self::Pump { floor, listen } => match pump::serve(floor, listen, announce)? {},
+            Self::Pump { floor, listen, mtu } => {
+                match pump::serve(floor, listen, mtu, announce)? {}
+            }
         }
     }
 }
@@ -214,16 +249,16 @@ fn announce(text: &str) {
 }
 
 fn at(target: &At, plan: Plan, output: &Output) -> Result<Exit, Error> {
-    let server: Server = target.server.parse()?;
+    let server = target.server()?;
     let plan = Plan { topic: target.topic.clone(), ..plan };
     let report = run(async { connect(&server, plan).await?.finish().await })?;
     output.show(&report)
 }
 
-fn measure_floor(floor: Floor, plan: Plan) -> Result<Report, Error> {
+fn measure_floor(floor: Floor, mtu: u16, plan: Plan) -> Result<Report, Error> {
     plan.check()?;
     let program = std::env::current_exe().map_err(Error::machine("path of this program"))?;
-    let pump = Pump::start(&program, floor)?;
+    let pump = Pump::start(&program, floor, mtu)?;
     run(async {
         let started = connect(pump.server(), plan).await?;
         let before = pump.cpu_time()?;

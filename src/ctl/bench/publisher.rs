@@ -46,7 +46,7 @@ impl Publisher {
         let mut batch = BytesMut::with_capacity(self.template.len());
         let stamp = Stamp { due: clock::now(), sender: self.number, mark, sequence };
         self.template.append(stamp, &mut batch);
-        self.sender.send(batch.freeze(), self.template.len()).await
+        self.sender.send(batch.freeze(), &self.template).await
     }
 
     /// Sends what the plan says, and that this is all.
@@ -117,7 +117,7 @@ impl Publisher {
             let stamp = Stamp { due, sender: self.number, mark: Mark::Data, sequence };
             self.template.append(stamp, &mut batch);
         }
-        self.sender.send(batch.freeze(), len).await?;
+        self.sender.send(batch.freeze(), &self.template).await?;
         self.flow().add_sent(messages);
         Ok(messages)
     }

@@ -272,7 +272,7 @@ async fn echo(mut sender: Sender, mut receiver: Receiver, template: Template) ->
             template.append(arrival.stamp, &mut batch);
         }
         if !batch.is_empty() {
-            sender.send(batch.freeze(), template.len()).await?;
+            sender.send(batch.freeze(), &template).await?;
         }
     }
     Err(Error::link("its end"))
@@ -289,7 +289,7 @@ async fn probe_subscribers(server: &Server, plan: &Plan, flows: &Flows) -> Resul
             let stamp = Stamp { due: clock::now(), sender: PROBER, mark: Mark::Probe, sequence: 0 };
             let mut batch = BytesMut::new();
             template.append(stamp, &mut batch);
-            sender.send(batch.freeze(), template.len()).await?;
+            sender.send(batch.freeze(), &template).await?;
             // Too late is no failure here: then there is another probe.
             let _late = timeout(STEP, flows.of_prober.progressed()).await;
         }

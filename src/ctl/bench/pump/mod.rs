@@ -5,6 +5,7 @@
 
 mod child;
 mod datagram;
+mod quic;
 mod stream;
 
 use std::convert::Infallible;
@@ -30,17 +31,20 @@ pub enum Floor {
     Tcp,
     /// TLS 1.3 over TCP, AES-128-GCM
     Tls,
+    /// The node's QUIC, AES-128-GCM, without its routing
+    Quic,
 }
 
 impl Floor {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
+    pub const ALL: [Self; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Quic];
 
     fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Quic => "quic",
         }
     }
 }
@@ -64,7 +68,8 @@ pub(super) fn tls_provider() -> CryptoProvider {
     CryptoProvider { cipher_suites, ..default_provider() }
 }
 
-/// Runs a pump until the process is ended. `announce` is called once it listens, with the text that
+/// Runs a pump until the process is ended. `mtu` is the largest datagram in bytes of one that
+/// speaks QUIC. `announce` is called once it listens, with the text that
 /// says where, and by which certificate it is known.
 ///
 /// # Errors
@@ -72,6 +77,7 @@ pub(super) fn tls_provider() -> CryptoProvider {
 pub(super) fn serve(
     floor: Floor,
     listen: SocketAddr,
+    mtu: u16,
     announce: impl FnOnce(&str),
 ) -> Result<Infallible, Error> {
     let failed = |source: io::Error| Error::connect(listen, source);
@@ -91,6 +97,13 @@ pub(super) fn serve(
             let (config, pem) = identity().map_err(|source| Error::connect(listen, source))?;
             announce(&announcement(listener.local_addr(), &pem).map_err(failed)?);
             stream::serve(&listener, Some(&Arc::new(config))).map_err(Error::machine("listener"))
+        }
+        Floor::Quic => {
+            let socket = UdpSocket::bind(listen).map_err(failed)?;
+            let (mut config, pem) = identity().map_err(|source| Error::connect(listen, source))?;
+            config.alpn_protocols = vec![slim_wire::ALPN.to_vec()];
+            announce(&announcement(socket.local_addr(), &pem).map_err(failed)?);
+            quic::serve(socket, config, mtu).map_err(Error::machine("QUIC socket"))
         }
     }
 }

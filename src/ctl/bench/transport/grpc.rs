@@ -219,7 +219,7 @@ pub(super) fn template(route: &Route<'_>, size: usize) -> Template {
     let body = &frame[prefix(0).len()..];
     let payload = payload(body).expect("the message has just been given one");
     let stamp_at = payload.as_ptr().addr() - frame.as_ptr().addr();
-    Template { frame, stamp_at }
+    Template { bytes: frame, stamp_at, address: route.address() }
 }
 
 fn message(kind: d6::message::Type) -> d6::Message {
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_message_that_is_cut_has_no_payload() {
         let route = Route { topic: "t", source: 7, target: Target::Id(1) };
-        let frame = template(&route, 64).frame;
+        let frame = template(&route, 64).bytes;
         let end = frame.len() - 100;
         assert_eq!(payload(&frame[prefix(0).len()..end]), None);
     }

@@ -5,6 +5,7 @@
 mod datagram;
 mod grpc;
 mod native;
+mod quic;
 mod segment;
 mod stream;
 
@@ -15,10 +16,12 @@ use std::str::FromStr;
 use bytes::{Bytes, BytesMut};
 use http::Uri;
 use rustls::pki_types::CertificateDer;
+use slim_wire::{Id, Name, Prefix, hash_component};
 
 pub(super) use self::datagram::enlarge_buffers;
 use super::pump::Floor;
 use super::stamp::{STAMP_BYTES, Stamp};
+use crate::client::link::{LinkOptions, Trust};
 use crate::ctl::Error;
 
 /// What a run sends its messages through.
@@ -29,7 +32,15 @@ pub enum Server {
         /// Host and port.
         authority: String,
     },
-    /// A relay without routing, see [`super::Pump`].
+    /// A node, over the native protocol.
+    Quic {
+        /// Host and port.
+        authority: String,
+        /// How to connect.
+        options: LinkOptions,
+    },
+    /// A relay without routing, see [`super::Pump`]; not that over QUIC, which is spoken to as
+    /// a node is.
     Pump {
         /// Which kind.
         floor: Floor,
@@ -44,7 +55,7 @@ impl FromStr for Server {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self, Error> {
-        let expected = "grpc://HOST:PORT or http://HOST:PORT";
+        let expected = "grpc://HOST:PORT, http://HOST:PORT or quic://HOST:PORT";
         let wrong = || Error::argument("--server", expected, url);
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let authority = uri.authority().filter(|authority| authority.port().is_some());
@@ -52,7 +63,33 @@ impl FromStr for Server {
             (Some("grpc" | "http"), Some(authority), "" | "/") => {
                 Ok(Self::Grpc { authority: authority.to_string() })
             }
+            (Some("quic"), Some(authority), "" | "/") => {
+                let authority = authority.to_string();
+                Ok(Self::Quic { authority, options: LinkOptions::default() })
+            }
             _ => Err(wrong()),
+        }
+    }
+}
+
+impl Server {
+    /// The same server, where it is native: known by `trust`, with datagrams of up to `mtu` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `trust` is given for a server that is not.
+    pub(super) fn known_by(self, trust: Option<Trust>, mtu: Option<u16>) -> Result<Self, Error> {
+        match self {
+            Self::Quic { authority, options } => {
+                let (trust, mtu) = (trust.unwrap_or(options.trust), mtu.unwrap_or(options.mtu));
+                Ok(Self::Quic { authority, options: LinkOptions { trust, mtu, ..options } })
+            }
+            other if trust.is_none() && mtu.is_none() => Ok(other),
+            other => Err(Error::argument(
+                "--server",
+                "quic:// with --ca, --mtu or \
+                 --danger-accept-any-certificate",
+                other,
+            )),
         }
     }
 }
@@ -61,6 +98,7 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Grpc { authority } => write!(f, "grpc://{authority}"),
+            Self::Quic { authority, .. } => write!(f, "quic://{authority}"),
             Self::Pump { floor, address, .. } => write!(f, "{floor} pump at {address}"),
         }
     }
@@ -83,12 +121,26 @@ pub(super) struct Route<'a> {
 }
 
 impl Route<'_> {
-    /// The texts of the name that all ends of a topic share.
-    fn components(&self) -> [&str; 3] {
-        components(self.topic)
+    fn address(&self) -> Address {
+        let prefix = Prefix(components(self.topic).map(hash_component));
+        let (id, fanout) = match self.target {
+            Target::Id(id) => (Id::from_u64(id), 1),
+            Target::All(fanout) => (Id::ANY, fanout),
+        };
+        let source = Name { prefix, id: Id::from_u64(self.source) };
+        Address { source, destination: Name { prefix, id }, fanout }
     }
 }
 
+/// A route as the native protocol has it.
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    source: Name,
+    destination: Name,
+    fanout: u32,
+}
+
+/// The texts of the name that all ends of a topic share.
 fn components(topic: &str) -> [&str; 3] {
     ["slimctl", "bench", topic]
 }
@@ -96,21 +148,23 @@ fn components(topic: &str) -> [&str; 3] {
 /// A message as it leaves, but for its stamp.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
-    frame: Vec<u8>,
+    bytes: Vec<u8>,
     stamp_at: usize,
+    /// For links that write the rest of a message themselves.
+    address: Address,
 }
 
 impl Template {
     /// Adds a message to those that leave together.
     pub(super) fn append(&self, stamp: Stamp, batch: &mut BytesMut) {
         let at = batch.len() + self.stamp_at;
-        batch.extend_from_slice(&self.frame);
+        batch.extend_from_slice(&self.bytes);
         batch[at..at + STAMP_BYTES].copy_from_slice(&stamp.to_bytes());
     }
 
     /// Bytes of a message.
     pub(super) fn len(&self) -> usize {
-        self.frame.len()
+        self.bytes.len()
     }
 }
 
@@ -131,6 +185,7 @@ impl Arrival {
 /// The sending half of a link.
 pub(super) enum Sender {
     Grpc(grpc::Sender),
+    Quic(quic::Sender),
     Stream(stream::Sender),
     Datagram(datagram::Sender),
 }
@@ -138,6 +193,7 @@ pub(super) enum Sender {
 /// The receiving half of a link.
 pub(super) enum Receiver {
     Grpc(grpc::Receiver),
+    Quic(quic::Receiver),
     Stream(stream::Receiver),
     Datagram(datagram::Receiver),
 }
@@ -154,11 +210,15 @@ impl Server {
                 let (sender, receiver) = grpc::connect(authority, topic, id).await?;
                 Ok((Sender::Grpc(sender), Receiver::Grpc(receiver)))
             }
+            Self::Quic { authority, options } => {
+                let (sender, receiver) = quic::connect(authority, options, topic, id).await?;
+                Ok((Sender::Quic(sender), Receiver::Quic(receiver)))
+            }
             Self::Pump { floor: Floor::Udp, address, .. } => {
                 let (sender, receiver) = datagram::connect(*address, id.is_some()).await?;
                 Ok((Sender::Datagram(sender), Receiver::Datagram(receiver)))
             }
-            Self::Pump { floor: Floor::Tcp | Floor::Tls, address, certificate } => {
+            Self::Pump { address, certificate, .. } => {
                 let certificate = certificate.as_ref();
                 let (sender, receiver) =
                     stream::connect(*address, certificate, id.is_some()).await?;
@@ -172,6 +232,8 @@ impl Server {
         match self {
             // As published clients: tonic's threshold.
             Self::Grpc { .. } => 32 * 1024,
+            // The link packs what it sends by itself.
+            Self::Quic { .. } => 64 * 1024,
             // A floor is lowest where as much as possible moves at a time.
             Self::Pump { .. } => 256 * 1024,
         }
@@ -181,18 +243,20 @@ impl Server {
     pub(super) fn template(&self, route: &Route<'_>, size: usize) -> Template {
         match self {
             Self::Grpc { .. } => grpc::template(route, size),
+            Self::Quic { .. } => quic::template(route, size),
             Self::Pump { .. } => native::template(route, size),
         }
     }
 }
 
 impl Sender {
-    /// Sends whole messages of `len` bytes each, as fast as the link takes them.
-    pub(super) async fn send(&mut self, messages: Bytes, len: usize) -> Result<(), Error> {
+    /// Sends whole messages, each made from `template`, as fast as the link takes them.
+    pub(super) async fn send(&mut self, messages: Bytes, template: &Template) -> Result<(), Error> {
         match self {
             Self::Grpc(sender) => sender.send(messages).await,
+            Self::Quic(sender) => sender.send(messages, template).await,
             Self::Stream(sender) => sender.send(&messages).await,
-            Self::Datagram(sender) => sender.send(&messages, len).await,
+            Self::Datagram(sender) => sender.send(&messages, template.len()).await,
         }
     }
 
@@ -200,6 +264,7 @@ impl Sender {
     pub(super) async fn finish(self, receiver: Receiver) -> Result<(), Error> {
         match (self, receiver) {
             (Self::Grpc(sender), Receiver::Grpc(receiver)) => sender.finish(receiver).await,
+            (Self::Quic(sender), _) => sender.finish().await,
             (Self::Stream(sender), _) => sender.finish().await,
             _ => Ok(()),
         }
@@ -211,6 +276,7 @@ impl Receiver {
     pub(super) async fn receive(&mut self, arrivals: &mut Vec<Arrival>) -> Result<bool, Error> {
         match self {
             Self::Grpc(receiver) => receiver.receive(arrivals).await,
+            Self::Quic(receiver) => receiver.receive(arrivals).await,
             Self::Stream(receiver) => receiver.receive(arrivals).await,
             Self::Datagram(receiver) => receiver.receive(arrivals).await,
         }
@@ -223,6 +289,9 @@ mod tests {
 
     #[test]
     fn a_server_is_a_scheme_a_host_and_a_port() {
+        let native: Server = "quic://[::1]:46357".parse().expect("a server");
+        assert_eq!(native.to_string(), "quic://[::1]:46357");
+        assert!(matches!(native, Server::Quic { .. }));
         for url in ["grpc://127.0.0.1:46357", "http://node.example:1", "grpc://[::1]:2/"] {
             let server: Server = url.parse().expect(url);
             assert!(matches!(server, Server::Grpc { .. }));

@@ -1,21 +1,14 @@
 //! Messages in the form of the native frame, so that floors move as many bytes as a native link.
 
 use slim_wire::limits::{FRAME_BYTES, HEADER_BYTES};
-use slim_wire::{
-    Class, Encoding, Flags, FrameHeader, FrameKind, Header, Id, Kind, Name, Prefix, SessionIds,
-    hash_component,
-};
+use slim_wire::{Class, Encoding, Flags, FrameHeader, FrameKind, Header, Kind, SessionIds};
 
-use super::{Arrival, Route, Target, Template};
+use super::{Address, Arrival, Route, Template};
 use crate::ctl::Error;
 
 pub(super) fn template(route: &Route<'_>, size: usize) -> Template {
-    let (target, fanout) = match route.target {
-        Target::Id(id) => (Id::from_u64(id), 1),
-        Target::All(fanout) => (Id::ANY, fanout),
-    };
-    let prefix = Prefix(route.components().map(hash_component));
-    let source = Name { prefix, id: Id::from_u64(route.source) };
+    let address = route.address();
+    let Address { source, destination, fanout } = address;
     let ids = SessionIds::default();
     let header = Header {
         kind: Kind::Publish,
@@ -24,13 +17,13 @@ pub(super) fn template(route: &Route<'_>, size: usize) -> Template {
         flags: Flags::empty(),
         ttl: Header::DEFAULT_TTL,
         fanout,
-        destination: Name { prefix, id: target },
+        destination,
         source,
         lane: slim_wire::lane(ids.session, &source),
     };
     let frame = slim_wire::frame(FrameKind::Publish, &header, ids, &[], &vec![0x5A; size]);
     let frame = frame.expect("a plan has no size that a frame cannot hold");
-    Template { frame: frame.into(), stamp_at: HEADER_BYTES }
+    Template { bytes: frame.into(), stamp_at: HEADER_BYTES, address }
 }
 
 /// Length of the frame at the start of `bytes`; `None` if too little of it is there.
@@ -53,6 +46,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::super::super::stamp::{Mark, Stamp};
+    use super::super::Target;
     use super::*;
 
     #[test]
