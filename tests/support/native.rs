@@ -232,7 +232,7 @@ impl Control {
     }
 }
 
-/// The next frame of a stream: its header and what follows.
+/// The next frame of a stream: its header and payload.
 pub(crate) async fn read_frame(stream: &mut RecvStream) -> (FrameHeader, Vec<u8>) {
     in_time("a frame", async {
         let mut head = [0; HEADER_BYTES];
@@ -240,7 +240,7 @@ pub(crate) async fn read_frame(stream: &mut RecvStream) -> (FrameHeader, Vec<u8>
         let head = *FrameHeader::prefix_of(&head).expect("a header");
         let mut payload = vec![0; head.length() - HEADER_BYTES];
         stream.read_exact(&mut payload).await.expect("a payload");
-        (head, payload)
+        (head, payload.split_off(head.session_length()))
     })
     .await
 }
