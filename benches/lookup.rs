@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
-use slim_quic::datapath::{Framing, LinkId, Port, Table};
+use slim_quic::datapath::{Framing, LinkId, Origin, Port, Table};
 use slim_wire::{Class, Encoding, Flags, Header, Id, Kind, Name, Prefix, Space};
 
 /// Links that share the names.
@@ -41,7 +41,9 @@ fn bench(criterion: &mut Criterion, names: u64) {
         let mut look_up = || {
             let header = publish(lookup, random.next() % names);
             let mut found = 0;
-            table.for_each_target(&header, from, |port| found += port.queued() + 1);
+            table.for_each_target(&header, Origin { link: from, node: None }, |port| {
+                found += port.queued() + 1
+            });
             assert_eq!(found, usize::from(!matches!(lookup, Lookup::Miss)));
             found
         };

@@ -280,7 +280,8 @@ impl Stage {
     }
 
     async fn latency(&self, out: &mut dyn Write) -> Result<(), DemoError> {
-        let mut times = Histogram::<u64>::new(3).expect("three digits are supported");
+        let longest = PATIENCE.as_nanos() as u64;
+        let mut times = Histogram::new_with_max(longest, 3).expect("three digits are supported");
         let both = async { tokio::try_join!(self.ask(&mut times), self.answer()) };
         match tokio::time::timeout(PATIENCE, both).await {
             Ok(done) => done?,

@@ -3,10 +3,13 @@
 //! The rooms of the house, from the bottom up: [`datapath`] routes messages and knows neither
 //! sockets nor clocks; [`link`] turns bytes of sockets into messages and back; [`node`] puts
 //! cores, listeners and the admin endpoint together and drives them. [`client`] is the other end of a
-//! link, for apps; it shares nothing with the node but the wire. [`demo`] shows the two at work.
+//! link, for apps; it shares nothing with the node but the wire. [`demo`] shows the two at work;
+//! [`ctl`] is what `slimctl` does.
 
 pub mod client;
+pub mod ctl;
 pub mod datapath;
 pub mod demo;
 pub mod link;
 pub mod node;
+pub mod version;

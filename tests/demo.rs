@@ -30,5 +30,8 @@ async fn the_demo_delivers_everything_and_says_so() {
     for (line, start) in lines.iter().zip(shape) {
         assert!(line.starts_with(start), "{line:?} does not start with {start:?}");
     }
+    let times = lines[12].split([' ', ',']).filter_map(|word| word.parse::<f64>().ok());
+    let times: Vec<f64> = times.collect();
+    assert!(times.len() == 5 && times.is_sorted() && times[0] > 0.0, "{times:?}");
     assert_eq!(demo.stderr.all(), [""; 0]);
 }

@@ -100,6 +100,29 @@ fn a_message_that_would_break_its_receivers_decoder_goes_no_further() {
 }
 
 #[test]
+fn a_message_type_of_too_many_bits_is_what_decoders_take_it_for() {
+    let mut publish = proto::Publish {
+        header: Some(proto::Header {
+            source: Some(proto::Name::default()),
+            destination: Some(proto::Name::default()),
+            ..Default::default()
+        }),
+        session: None,
+        msg: None,
+    }
+    .encode_to_vec();
+    let mut session = Vec::new();
+    prost::encoding::uint64::encode(2, &((1 << 32) + 1), &mut session);
+    prost::encoding::bytes::encode(2, &session, &mut publish);
+    let mut message = Vec::new();
+    prost::encoding::bytes::encode(3, &publish, &mut message);
+    let decoded = proto::Message::decode(&message[..]).expect("decodable");
+    let Some(proto::message::Type::Publish(decoded)) = decoded.r#type else { panic!("a publish") };
+    assert_eq!(decoded.session.expect("a session").session_message_type, 1);
+    assert_eq!(D6::read(&message).expect("a publish").header.class, Class::BestEffort);
+}
+
+#[test]
 fn a_second_header_cannot_hide_behind_the_first() {
     let (_, publish) =
         captured("0.6.3").into_iter().find(|(kind, _)| kind == "publish").expect("one");

@@ -3,11 +3,16 @@
 
 mod support;
 
+use prost::Message as _;
 use serde_json::Value;
+use slim_compat_grpc::proto::d6 as proto;
 use slim_compat_grpc::transcode::{TranscodeError, d6_to_native, native_to_d6};
 use slim_compat_grpc::{D6, Dialect};
+use slim_wire::limits::SESSION_PART_BYTES;
 use slim_wire::session::{self, Content, Delivery, FullName, Session, SessionKind};
-use slim_wire::{Encoding, FrameHeader, Header, Id, Kind, Name, Prefix, TextName, hash_component};
+use slim_wire::{
+    Encoding, Fault, FrameHeader, Header, Id, Kind, Name, Prefix, TextName, hash_component,
+};
 use support::canonical;
 
 /// A message of the captures in tests/vectors/session-0.6.3.
@@ -188,4 +193,127 @@ fn only_publishes_are_transcoded() {
         }
     }
     assert!(subscriptions > 20);
+}
+
+/// A publish with this content, by the generated encoder, so that keys can be given twice.
+fn publish(message_type: i32, content_type: &str, blob: &[u8], keys: &[(&str, &str)]) -> Vec<u8> {
+    let header = proto::Header {
+        source: Some(proto::Name::default()),
+        destination: Some(proto::Name::default()),
+        ..Default::default()
+    };
+    let session = proto::SessionHeader { session_message_type: message_type, ..Default::default() };
+    let msg = proto::Content { content_type: content_type.into(), blob: blob.to_vec().into() };
+    let publish = proto::Publish { header: Some(header), session: Some(session), msg: Some(msg) };
+    let r#type = Some(proto::message::Type::Publish(publish));
+    let mut message = proto::Message { r#type, ..Default::default() }.encode_to_vec();
+    for (key, value) in keys {
+        let metadata = [((*key).to_owned(), (*value).to_owned())].into();
+        message.extend(proto::Message { metadata, r#type: None }.encode_to_vec());
+    }
+    message
+}
+
+/// A name without texts in bincode: 1, 2, 3 and any id.
+const BINCODE_NAME: &[u8] = b"\x01\x02\x03\xFD\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x00";
+const BASE64_NAME: &str = "AQID/f//////////AA==";
+
+fn named() -> Option<Box<FullName>> {
+    let name = Name { prefix: Prefix([1, 2, 3]), id: Id::ANY };
+    Some(Box::new(FullName { name, texts: None }))
+}
+
+#[test]
+fn what_the_control_plane_asks_of_a_moderator_is_typed() {
+    let participant = ("PARTICIPANT_NAME", BASE64_NAME);
+    let invite = Content::DiscoveryRequest { requester: None, participant: named() };
+    let remove = Content::LeaveRequest { participant: named(), delete_group: false };
+    let delete = Content::LeaveRequest { participant: None, delete_group: true };
+    for (message_type, key, content) in [
+        (8, participant, invite),
+        (12, participant, remove),
+        (12, ("DELETE_GROUP", "true"), delete),
+    ] {
+        let message = publish(message_type, "", b"", &[key, ("other", "kept")]);
+        let (_, session, _) = native(&message);
+        assert_eq!(session.content, content);
+        assert_eq!(session.metadata, [("other".to_owned(), "kept".to_owned())]);
+        comes_back(&message);
+    }
+    let join = [BINCODE_NAME, BINCODE_NAME].concat();
+    let message = publish(10, "", &join, &[("IS_MODERATOR", "true"), ("MLS_ENABLED", "true")]);
+    let (_, session, payload) = native(&message);
+    assert!(matches!(session.content, Content::JoinRequest { mls: true, as_moderator: true, .. }));
+    assert!(payload.is_empty() && session.metadata.is_empty());
+    comes_back(&message);
+}
+
+fn comes_back(message: &[u8]) {
+    let back = native_to_d6(&d6_to_native(message, 5).expect("a frame")).expect("a message");
+    assert_eq!(canonical(&back), canonical(message));
+}
+
+/// Message type, content type, blob and metadata.
+type Case<'a> = (i32, &'a str, &'a [u8], &'a [(&'a str, &'a str)]);
+
+#[test]
+fn what_no_published_client_writes_stays_as_it_came() {
+    let long_form = [&[0xFB, 1, 0][..], &BINCODE_NAME[1..]].concat();
+    let twice = [BINCODE_NAME, BINCODE_NAME].concat();
+    let one_more = [&twice[..], &[0]].concat();
+    let cut_proposal = [BINCODE_NAME, &[3, 1, 2]].concat();
+    let cases: &[Case<'_>] = &[
+        (0, "", b"of no type", &[]),
+        (18, "", b"of a later type", &[("MLS_ENCRYPTED", "true")]),
+        (2, "", b"marked otherwise", &[("MLS_ENCRYPTED", "1")]),
+        (8, "", BINCODE_NAME, &[]),
+        (8, "p2p_session_discovery", &long_form, &[]),
+        (8, "", b"", &[("PARTICIPANT_NAME", "AQID/f//////////AA")]),
+        (10, "", BINCODE_NAME, &[]),
+        (10, "", &one_more, &[]),
+        (10, "", &twice, &[("MLS_ENABLED", "yes")]),
+        (15, "", b"welcome", &[]),
+        (15, "", b"welcome", &[("MLS_INIT_COMMIT_ID", "01")]),
+        (15, "", b"welcome", &[("MLS_INIT_COMMIT_ID", "4294967296")]),
+        (16, "", &cut_proposal, &[]),
+        (17, "", b"bus", &[]),
+    ];
+    for &(message_type, content_type, blob, keys) in cases {
+        let message = publish(message_type, content_type, blob, keys);
+        let (_, session, payload) = native(&message);
+        let message_type = message_type as u32;
+        assert_eq!(session.content, Content::Foreign { message_type }, "{blob:?} {keys:?}");
+        assert_eq!(payload, blob);
+        let metadata: Vec<_> = session.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
+        assert_eq!(metadata, keys);
+        comes_back(&message);
+    }
+}
+
+#[test]
+fn of_a_key_that_is_given_twice_the_last_value_counts() {
+    let keys = [("k", "1"), ("SLIM_IDENTITY", "a"), ("k", "2"), ("SLIM_IDENTITY", "b")];
+    let message = publish(2, "", b"", &keys);
+    let (_, session, _) = native(&message);
+    assert_eq!(session.metadata, [("k".to_owned(), "2".to_owned())]);
+    assert_eq!(session.identity.as_deref(), Some("b"));
+    comes_back(&message);
+}
+
+#[test]
+fn too_much_beside_the_payload_is_refused() {
+    let long = "x".repeat(SESSION_PART_BYTES);
+    let keys: Vec<_> = (0..300).map(|number| number.to_string()).collect();
+    let keys: Vec<_> = keys.iter().map(|key| (&**key, "")).collect();
+    let unknown = [&publish(2, "", b"", &[])[..], &[0x7A, 0x81, 0x80, 4], long.as_bytes(), b"x"];
+    for (message, field) in [
+        (publish(2, &long, b"", &[]), "session part"),
+        (publish(2, "", b"", &[("key", &long)]), "session part"),
+        (publish(2, "", b"", &keys), "metadata entries"),
+        (unknown.concat(), "unknown fields"),
+    ] {
+        let error = d6_to_native(&message, 5).expect_err("it is too much");
+        assert!(error.to_string().starts_with(field), "{error}");
+        assert_eq!(error.fault(), Fault::Peer);
+    }
 }

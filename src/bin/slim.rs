@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use slim_config::{Diagnostics, Loaded};
 use slim_quic::demo::{self, DemoError};
 use slim_quic::node::lifecycle::{self, Exit};
+use slim_quic::version::Version;
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped cleanly, 1 did not start, 2 wrong command line, \
                           3 wrong configuration, 4 stopped before everything was written, \
@@ -110,10 +111,7 @@ fn demonstrate() -> Exit {
 
 #[expect(clippy::print_stdout, reason = "the answer to the command")]
 fn print_version() -> Exit {
-    println!("Version:\t{}", env!("CARGO_PKG_VERSION"));
-    println!("Build Date:\t{}", env!("SLIM_BUILD_DATE"));
-    println!("Git SHA:\t{}", env!("SLIM_GIT_SHA"));
-    println!("Profile:\t{}", env!("SLIM_PROFILE"));
+    print!("{Version}");
     Exit::Clean
 }
 

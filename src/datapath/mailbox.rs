@@ -18,6 +18,7 @@ pub trait Wake: Send + Sync {
 
 /// One piece of mail for a core.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all letters are deliveries")]
 pub enum Mail {
     /// The next change of the routing table.
     Change(Arc<Ordered>),

@@ -3,6 +3,7 @@
     peer.py ENDPOINT NAME listen            waits for a session, and takes part in it
     peer.py ENDPOINT NAME echo              waits for sessions, and answers what comes
     peer.py ENDPOINT NAME call PEER         opens an encrypted session with PEER
+    peer.py ENDPOINT NAME call-plain PEER   opens a session with PEER in the clear
     peer.py ENDPOINT NAME moderate CHANNEL MEMBER...
                                             opens an encrypted group, and invites the members
 
@@ -72,10 +73,10 @@ async def echo(app):
         answering.append(asyncio.create_task(answer_messages(session)))
 
 
-async def call(app, peer):
+async def call(app, peer, encrypted):
     await app.set_route(parse(peer))
     config = slim_bindings.PySessionConfiguration.PointToPoint(
-        peer_name=parse(peer), mls_enabled=True, **RELIABLE
+        peer_name=parse(peer), mls_enabled=encrypted, **RELIABLE
     )
     await take_part(await app.create_session(config))
 
@@ -98,7 +99,9 @@ async def main(endpoint, name, role, *others):
     elif role == "echo":
         await echo(app)
     elif role == "call":
-        await call(app, *others)
+        await call(app, *others, encrypted=True)
+    elif role == "call-plain":
+        await call(app, *others, encrypted=False)
     elif role == "moderate":
         channel, *members = others
         await moderate(app, channel, members)

@@ -74,7 +74,7 @@ async fn what_arrived_before_the_end_is_received_before_the_reason() {
 #[tokio::test]
 async fn closing_hands_over_what_was_published() {
     let node = FakeNode::start();
-    let (link, peer) = node.link().await;
+    let (link, mut peer) = node.link().await;
     for number in 0..2_000 {
         link.publish(&message(number % 5, number, vec![0; 700])).await.expect("published");
     }
@@ -85,7 +85,10 @@ async fn closing_hands_over_what_was_published() {
         arrived += in_time("a lane's end", peer.lane().await.count()).await;
     }
     assert_eq!(arrived, 2_000);
-    assert_eq!(peer.close_reason().await, (Some(CloseCode::Done), String::new()));
+    in_time("the end of the control stream", peer.no_more_requests()).await;
+    // The node may still have to pass some on.
+    assert!(!closed.is_finished());
+    peer.close(CloseCode::Done, "");
     in_time("closed", closed).await.expect("no panic").expect("all was handed over");
 
     let error = link.publish(&message(1, 1, "x")).await.expect_err("closed");
@@ -107,6 +110,20 @@ async fn closing_towards_a_node_that_does_not_read_ends_in_time_and_says_so() {
     let error = in_time("the end", link.close()).await.expect_err("it was not taken");
     assert!(matches!(error, LinkError::Timeout { .. }), "{error:?}");
     assert_eq!(peer.close_reason().await.0, Some(CloseCode::Done));
+}
+
+#[tokio::test]
+async fn a_node_that_ends_while_the_link_is_closed_says_that_not_all_was_handed_over() {
+    let node = FakeNode::start();
+    let (link, mut peer) = node.link().await;
+    link.publish(&message(1, 1, "x")).await.expect("published");
+    let gone = async {
+        in_time("the end of the control stream", peer.no_more_requests()).await;
+        peer.close(CloseCode::Stopping, "drain timeout");
+    };
+    let (closed, ()) = tokio::join!(link.close(), gone);
+    let error = closed.expect_err("it stopped");
+    assert_eq!(error.to_string(), "the node closed the link (stopping): drain timeout");
 }
 
 #[tokio::test]

@@ -186,6 +186,11 @@ impl Peer {
         in_time("a request", self.requests.frames()).await.expect("it stays open")
     }
 
+    /// Waits for the end of the control stream.
+    pub(crate) async fn no_more_requests(&mut self) {
+        assert_eq!(self.requests.frames().await, None);
+    }
+
     /// The next lane that the client uses.
     pub(crate) async fn lane(&self) -> Lane {
         let stream = in_time("a lane", self.connection.accept_uni()).await.expect("a lane");

@@ -1,6 +1,7 @@
 //! What release 0.6 says with a message type, metadata keys and bincode, as typed content.
 
 use std::borrow::Cow;
+use std::mem::take;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -76,21 +77,13 @@ pub(super) fn read<'a>(
 /// `None` if writing the content back would not give the same.
 fn read_typed<'a>(
     message_type: MessageType,
-    content_type: &'a str,
+    mut content_type: &'a str,
     blob: &'a [u8],
     metadata: &[(&str, &str)],
 ) -> Option<Read<'a>> {
     use MessageType::*;
-    let value_of = |key| metadata.iter().find(|(other, _)| *other == key).map(|(_, value)| *value);
-    let mark = |key| match value_of(key) {
-        None => Some(false),
-        Some(value) => (value == TRUE).then_some(true),
-    };
-    let participant = || match value_of(PARTICIPANT_NAME) {
-        None => Some(None),
-        Some(text) => read_participant(text).map(Some),
-    };
-    let (mut content_type, mut payload) = (content_type, blob);
+    let keys = Keys(metadata);
+    let mut payload = blob;
     let content = match message_type {
         P2pMsg => Content::Data(Delivery::Unreliable),
         P2pReliable => Content::Data(Delivery::Reliable),
@@ -100,58 +93,86 @@ fn read_typed<'a>(
         RtxReply => Content::RetransmissionReply,
         BeaconMulticast => Content::Beacon,
         ChannelDiscoveryRequest => {
-            let requester = match blob {
-                [] => None,
-                name if !content_type.is_empty() => Some(Box::new(read_only_name(name)?)),
-                _ => return None,
-            };
+            let requester = read_requester(take(&mut payload), content_type)?;
             if requester.is_some() && content_type == POINT_TO_POINT_DISCOVERY {
                 content_type = "";
             }
-            payload = &[];
-            Content::DiscoveryRequest { requester, participant: participant()? }
+            Content::DiscoveryRequest { requester, participant: keys.participant()? }
         }
         ChannelDiscoveryReply => Content::DiscoveryReply,
-        ChannelJoinRequest => {
-            let channel = Box::new(read_name(&mut payload)?);
-            let moderator = Box::new(read_only_name(payload)?);
-            payload = &[];
-            let (mls, as_moderator) = (mark(MLS_ENABLED)?, mark(IS_MODERATOR)?);
-            Content::JoinRequest { channel, moderator, mls, as_moderator }
-        }
+        ChannelJoinRequest => read_join(take(&mut payload), &keys)?,
         ChannelJoinReply => Content::JoinReply,
-        ChannelLeaveRequest => {
-            let (participant, delete_group) = (participant()?, mark(DELETE_GROUP)?);
-            Content::LeaveRequest { participant, delete_group }
-        }
+        ChannelLeaveRequest => Content::LeaveRequest {
+            participant: keys.participant()?,
+            delete_group: keys.mark(DELETE_GROUP)?,
+        },
         ChannelLeaveReply => Content::LeaveReply,
         ChannelMlsCommit => Content::Commit,
-        ChannelMlsWelcome => {
-            let text = value_of(MLS_INIT_COMMIT_ID)?;
-            let commit = text.parse::<u32>().ok().filter(|number| number.to_string() == text)?;
-            Content::Welcome { commit }
-        }
+        ChannelMlsWelcome => Content::Welcome { commit: keys.number(MLS_INIT_COMMIT_ID)? },
         ChannelMlsProposal => {
             let originator = Box::new(read_name(&mut payload)?);
             let length = read_integer(&mut payload)?;
             (length == payload.len() as u64).then_some(Content::Proposal { originator })?
         }
-        ChannelMlsAck => {
-            payload = &[];
-            match blob {
-                [] => Content::ControlAck { busy: false },
-                BUSY => Content::ControlAck { busy: true },
-                _ => return None,
-            }
-        }
+        ChannelMlsAck => match take(&mut payload) {
+            [] => Content::ControlAck { busy: false },
+            BUSY => Content::ControlAck { busy: true },
+            _ => return None,
+        },
         Unspecified => return None,
     };
-    let encrypted = typed_keys(message_type).contains(&MLS_ENCRYPTED) && mark(MLS_ENCRYPTED)?;
+    let encrypted =
+        typed_keys(message_type).contains(&MLS_ENCRYPTED) && keys.mark(MLS_ENCRYPTED)?;
     Some(Read { content, encrypted, content_type, payload, metadata: Vec::new() })
 }
 
-fn read_participant(text: &str) -> Option<Box<FullName>> {
-    read_only_name(&STANDARD.decode(text).ok()?).map(Box::new)
+/// Moderators of groups do not say who they are; nor what the content is.
+fn read_requester(blob: &[u8], content_type: &str) -> Option<Option<Box<FullName>>> {
+    match blob {
+        [] => Some(None),
+        _ if content_type.is_empty() => None,
+        name => read_only_name(name).map(|name| Some(Box::new(name))),
+    }
+}
+
+fn read_join(mut blob: &[u8], keys: &Keys<'_>) -> Option<Content> {
+    Some(Content::JoinRequest {
+        channel: Box::new(read_name(&mut blob)?),
+        moderator: Box::new(read_only_name(blob)?),
+        mls: keys.mark(MLS_ENABLED)?,
+        as_moderator: keys.mark(IS_MODERATOR)?,
+    })
+}
+
+/// Metadata, of which only values in the form that published clients write count.
+struct Keys<'a>(&'a [(&'a str, &'a str)]);
+
+impl Keys<'_> {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| *other == key).map(|(_, value)| *value)
+    }
+
+    fn mark(&self, key: &str) -> Option<bool> {
+        match self.value(key) {
+            None => Some(false),
+            Some(value) => (value == TRUE).then_some(true),
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<u32> {
+        let text = self.value(key)?;
+        text.parse::<u32>().ok().filter(|number| number.to_string() == text)
+    }
+
+    fn participant(&self) -> Option<Option<Box<FullName>>> {
+        match self.value(PARTICIPANT_NAME) {
+            None => Some(None),
+            Some(text) => {
+                let name = STANDARD.decode(text).ok()?;
+                read_only_name(&name).map(|name| Some(Box::new(name)))
+            }
+        }
+    }
 }
 
 /// What release 0.6 says instead of the content of a session part.

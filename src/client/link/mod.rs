@@ -12,18 +12,22 @@
 //!   [`Link::close`] hands it over first.
 //! - **The end.** A link that is lost stays lost: every call returns the reason from then on.
 //!
+//! A node does not send a message back on the link it came from.
+//!
 //! ```no_run
 //! use slim_quic::client::link::{Link, LinkOptions, Message, Trust};
 //! use slim_wire::TextName;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let options = LinkOptions { trust: Trust::File("ca.pem".into()), ..LinkOptions::default() };
-//! let link = Link::connect("node.example.org:46357", &options).await?;
-//! let me: TextName = "org/ns/me/7".parse()?;
-//! link.subscribe(&me).await?;
-//! link.publish(&Message::new(me.to_name(), me.to_name(), "hello, me")).await?;
-//! assert_eq!(link.receive().await?.payload, "hello, me");
-//! link.close().await?;
+//! let (alice, bob): (TextName, TextName) = ("org/ns/alice/1".parse()?, "org/ns/bob/2".parse()?);
+//! let receiving = Link::connect("node.example.org:46357", &options).await?;
+//! receiving.subscribe(&bob).await?;
+//!
+//! let sending = Link::connect("node.example.org:46357", &options).await?;
+//! sending.publish(&Message::new(alice.to_name(), bob.to_name(), "hello, bob")).await?;
+//! assert_eq!(receiving.receive().await?.payload, "hello, bob");
+//! sending.close().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -140,7 +144,7 @@ impl Link {
     }
 
     /// Hands over what was published and closes the link for all handles. The node has then
-    /// received it all, though not necessarily forwarded it.
+    /// passed on all that travelled on lanes.
     ///
     /// # Errors
     /// [`LinkError::Timeout`] after [`LinkOptions::close_timeout`]; what was left is lost. Or why

@@ -64,6 +64,11 @@ impl Inbound {
         self.partial.resize(begun)
     }
 
+    /// Whether all that the peer sent has been forwarded, up to the end of the stream.
+    pub(super) fn is_done(&self) -> bool {
+        self.stream.is_none() && self.pause.is_none() && self.held.is_none()
+    }
+
     /// Whether the pause, if there is one, is over.
     pub(super) fn may_go_on(&mut self, enough: usize, now: Instant) -> bool {
         let Some(Pause { port, until }) = &self.pause else {

@@ -24,6 +24,8 @@ pub(super) struct Peer {
     origin: Origin,
     control: Control,
     control_readable: bool,
+    /// The peer has ended the control stream, the last of its streams: it is done.
+    leaving: bool,
     inbound: Box<[Inbound]>,
     readable: u8,
     outbound: Outbound,
@@ -120,6 +122,7 @@ impl Peer {
             origin,
             control: Control::new(),
             control_readable: false,
+            leaving: false,
             inbound: (0..LANES).map(|_| Inbound::new(turn.host)).collect(),
             readable: 0,
             outbound: Outbound::default(),
@@ -249,6 +252,11 @@ impl Peer {
             State::Open(link) => {
                 more |= self.read_lanes(connection, link, turn)?;
                 self.read_datagrams(connection, link, turn)?;
+                if self.leaving && self.inbound.iter().all(Inbound::is_done) {
+                    // The peer waits for this, to know that nothing it sent is lost.
+                    let (code, reason) = (CloseCode::Done, String::new());
+                    return Err(Fault { incident: None, code, reason });
+                }
             }
             State::Greeting { until } if turn.now >= until => {
                 let reason = "hello: expected within limits.handshake_ms, got none";
@@ -277,6 +285,7 @@ impl Peer {
         };
         let read = read_stream(connection, id, &mut self.control.frames)?;
         self.control_readable = read == Read::More;
+        self.leaving |= read == Read::Ended;
         while let Some(run) = self.control.frames.next_run()? {
             for (header, pieces) in Frames::of(&run.body) {
                 check_control(&header)?;

@@ -64,7 +64,7 @@ impl Socket {
         self.io.local_addr()
     }
 
-    /// Receives what is there, up to [`RECEIVE_BYTES`], and hands it to `take` datagram by
+    /// Receives what is there, up to 64 KiB, and hands it to `take` datagram by
     /// datagram. Returns whether anything was there.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ mod writer;
 use std::array;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) inbound: Inbound,
     /// Why the link ended; the first reason stays.
     end: OnceLock<LinkError>,
+    /// This end has said that it is done.
+    leaving: AtomicBool,
     /// Datagrams that arrived when the app was behind.
     dropped: AtomicU64,
 }
@@ -70,6 +72,7 @@ impl Shared {
             requests: Requests::default(),
             inbound: Inbound::default(),
             end: OnceLock::new(),
+            leaving: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
         }
     }
@@ -80,8 +83,22 @@ impl Shared {
     }
 
     fn known_reason(&self) -> Option<LinkError> {
-        let lost = || self.connection.close_reason().map(|error| reason_of(&error));
+        let lost = || self.connection.close_reason().map(|error| self.conclude(&error));
         self.end.get().cloned().or_else(lost)
+    }
+
+    /// Why the link ended, now that its connection has.
+    fn conclude(&self, error: &ConnectionError) -> LinkError {
+        let reason = || match reason_of(error) {
+            // So a node answers who says that it is done.
+            LinkError::Closed { code: CloseCode::Done, .. }
+                if self.leaving.load(Ordering::Relaxed) =>
+            {
+                LinkError::Ended
+            }
+            reason => reason,
+        };
+        self.end.get_or_init(reason).clone()
     }
 
     /// Why requests get no answers.
@@ -99,8 +116,7 @@ impl Shared {
 
     /// Waits for the end of the connection, and tells all who wait for something of it.
     async fn watch(self: Arc<Self>, readers: TaskTracker) {
-        let error = self.connection.closed().await;
-        let _ = self.end.set(reason_of(&error));
+        self.conclude(&self.connection.closed().await);
         self.lanes.iter().for_each(Outbound::end);
         self.control.end();
         self.requests.end();
@@ -180,8 +196,7 @@ impl Shared {
     }
 
     pub(super) async fn closed(&self) -> LinkError {
-        self.connection.closed().await;
-        self.reason()
+        self.conclude(&self.connection.closed().await)
     }
 
     pub(super) fn frame_bytes(&self) -> usize {
@@ -200,22 +215,28 @@ impl Shared {
 }
 
 impl Quic {
+    /// Ends the lanes, and after them the control stream. A node that has read all of them, and
+    /// passed on what was in them, closes the connection.
     pub(super) async fn close(&self) -> Result<(), LinkError> {
-        let shared = &self.shared;
-        shared.lanes.iter().for_each(Outbound::finish);
+        let Shared { connection, control, lanes, leaving, .. } = &*self.shared;
+        lanes.iter().for_each(Outbound::finish);
         self.writers.close();
-        let written = tokio::time::timeout(self.close_timeout, self.writers.wait()).await;
-        let was_open = shared.end.set(LinkError::Ended).is_ok();
-        shared.connection.close(VarInt::from_u32(CloseCode::Done as u32), b"");
-        // It returns once the node knows, or can be taken not to listen any more.
-        let _ = tokio::time::timeout(self.close_timeout, self.endpoint.wait_idle()).await;
-        match (written, shared.reason()) {
-            (Err(_), _) if was_open => {
-                let what = "handing over what was published".into();
-                Err(LinkError::Timeout { what, after: self.close_timeout })
-            }
-            (_, LinkError::Ended) => Ok(()),
-            (_, reason) => Err(reason),
+        let goodbye = async {
+            self.writers.wait().await;
+            leaving.store(true, Ordering::Relaxed);
+            control.finish();
+            connection.closed().await
+        };
+        let Ok(error) = tokio::time::timeout(self.close_timeout, goodbye).await else {
+            connection.close(VarInt::from_u32(CloseCode::Done as u32), b"");
+            // It returns once the node has been told, or can be taken not to listen any more.
+            let _ = tokio::time::timeout(self.close_timeout, self.endpoint.wait_idle()).await;
+            let what = "handing over what was published".into();
+            return Err(LinkError::Timeout { what, after: self.close_timeout });
+        };
+        match self.shared.conclude(&error) {
+            LinkError::Ended => Ok(()),
+            reason => Err(reason),
         }
     }
 }

@@ -18,9 +18,12 @@ pub(super) async fn write_lane(shared: Arc<Shared>, number: usize, mut stream: S
     }
 }
 
-/// Writes the requests, as long as the link lasts.
+/// Writes the requests until the control stream is finished.
 pub(super) async fn write_control(shared: Arc<Shared>, mut stream: SendStream) {
-    write_all(&shared.control, &mut stream, &shared, Place::Control).await;
+    if write_all(&shared.control, &mut stream, &shared, Place::Control).await {
+        // It fails only if the link has ended.
+        let _ = stream.finish();
+    }
 }
 
 /// Whether all was written.
