@@ -9,6 +9,7 @@ use quinn::{
 use slim_quic::client::link::{Link, LinkError, LinkOptions, Message, Trust};
 use slim_quic::link::quic::tls::{AcceptAny, quic_provider};
 use slim_wire::limits::HEADER_BYTES;
+use slim_wire::session::{Content, Delivery, Session, SessionKind};
 use slim_wire::{
     ALPN, Class, CloseCode, Encoding, Flags, FrameHeader, FrameKind, Header, Hello, Kind, Name,
     Role, SessionIds, TextName, frame,
@@ -49,9 +50,15 @@ pub(crate) async fn receive(link: &Link) -> Message {
     in_time("a message", link.receive()).await.expect("the link is open")
 }
 
-/// A reliable message to one target.
+/// A reliable message of a point-to-point session to one target.
 pub(crate) fn message(source: &str, destination: &str, payload: impl Into<Bytes>) -> Message {
-    Message::new(name(source), name(destination), payload)
+    let session = Session {
+        kind: SessionKind::PointToPoint,
+        content: Content::Data(Delivery::Reliable),
+        ..Session::default()
+    };
+    let session = session.encode().expect("it is short").into();
+    Message { session, ..Message::new(name(source), name(destination), payload) }
 }
 
 /// The header of a reliable publish to one target.
@@ -225,7 +232,7 @@ impl Control {
     }
 }
 
-/// The next frame of a stream: its header and what follows.
+/// The next frame of a stream: its header and payload.
 pub(crate) async fn read_frame(stream: &mut RecvStream) -> (FrameHeader, Vec<u8>) {
     in_time("a frame", async {
         let mut head = [0; HEADER_BYTES];
@@ -233,7 +240,7 @@ pub(crate) async fn read_frame(stream: &mut RecvStream) -> (FrameHeader, Vec<u8>
         let head = *FrameHeader::prefix_of(&head).expect("a header");
         let mut payload = vec![0; head.length() - HEADER_BYTES];
         stream.read_exact(&mut payload).await.expect("a payload");
-        (head, payload)
+        (head, payload.split_off(head.session_length()))
     })
     .await
 }

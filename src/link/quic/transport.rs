@@ -343,3 +343,6 @@ enum Sent {
     More,
     NoRoom,
 }
+
+#[cfg(test)]
+mod tests;
