@@ -26,7 +26,7 @@ const CORES: [&str; 2] = ["runtime: { n_cores: 1 }", "runtime: { n_cores: 2 }"];
 /// A client of either kind.
 enum Either {
     Native(String, Link),
-    Published(Client),
+    Published(Box<Client>),
 }
 
 impl Either {
@@ -35,7 +35,7 @@ impl Either {
     }
 
     async fn published(node: &Node, name: &str) -> Self {
-        Self::Published(Client::join(node, name).await)
+        Self::Published(Box::new(Client::join(node, name).await))
     }
 
     /// One of each.
