@@ -2,16 +2,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quinn_proto::{Connection, Dir, StreamEvent, StreamId, VarInt};
-use slim_compat_grpc::{D6, Dialect};
 use slim_wire::limits::LANES;
 use slim_wire::{
-    CloseCode, DecodeError, Encoding, Envelope, FrameHeader, FrameKind, FrameReader, Frames,
-    Header, Hello, Kind, Role, Run, TextName,
+    CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames, Hello, Role, TextName,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::control::{Control, payload_of, texts_of};
-use super::lane::{Inbound, LaneStopped, Outbound, Pause, Read, read_stream};
+use super::ingress::Ingress;
+use super::lane::{Inbound, LaneStopped, Outbound, Read, read_stream};
 use crate::datapath::{Core, DATAGRAMS, Fate, Framing, LinkId, RefuseReason};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
@@ -77,7 +76,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn new(incident: Incident, code: CloseCode, reason: impl ToString) -> Self {
+    pub(super) fn new(incident: Incident, code: CloseCode, reason: impl ToString) -> Self {
         Self { incident: Some(incident), code, reason: reason.to_string() }
     }
 }
@@ -102,6 +101,9 @@ pub(super) struct Turn<'a> {
     pub(super) node: u64,
     pub(super) now: Instant,
 }
+
+/// Clients of release 0.6 have 64-bit ids, and native ones reach them.
+pub(super) const WIDE_ID: &str = "id of a name: expected below 18446744073709551615, or all ones";
 
 /// How often a paused lane looks whether its target has caught up.
 const PAUSE_STEP: Duration = Duration::from_millis(1);
@@ -416,7 +418,7 @@ impl Peer {
                 continue;
             }
             let mut core = turn.host.core.borrow_mut();
-            let mut lane = Lane { link, lane, remote: &self.remote, core: &mut core, turn };
+            let mut lane = Ingress { link, lane, remote: &self.remote, core: &mut core, turn };
             if !lane.resume(inbound) {
                 continue;
             }
@@ -450,7 +452,7 @@ impl Peer {
         }
         let mut core = turn.host.core.borrow_mut();
         while let Some(datagram) = connection.datagrams().recv() {
-            let mut lane = Lane { link, lane: 0, remote: &self.remote, core: &mut core, turn };
+            let mut lane = Ingress { link, lane: 0, remote: &self.remote, core: &mut core, turn };
             lane.forward_datagram(datagram)?;
         }
         Ok(())
@@ -519,152 +521,6 @@ impl Peer {
         connection.close(now, VarInt::from_u32(fault.code as u32), reason.into());
     }
 }
-
-/// One lane's way into the datapath.
-struct Lane<'a> {
-    link: LinkId,
-    lane: u8,
-    remote: &'a SocketAddr,
-    core: &'a mut Core,
-    turn: &'a Turn<'a>,
-}
-
-impl Lane<'_> {
-    /// Whether the lane may be read; what was held back during a pause goes first.
-    fn resume(&mut self, inbound: &mut Inbound) -> bool {
-        if !inbound.may_go_on(self.core.marks().pause, self.turn.now) {
-            return false;
-        }
-        if let Some(envelope) = inbound.held.take() {
-            self.forward(inbound, &envelope);
-        }
-        inbound.pause.is_none()
-    }
-
-    /// Forwards every whole frame that has arrived, unless the lane is paused first.
-    fn forward_all(&mut self, inbound: &mut Inbound) -> Result<(), Fault> {
-        while let Some(run) = inbound.frames.next_run().map_err(|error| self.undecodable(error))? {
-            inbound.begun = None;
-            let Some(envelope) = self.envelope(run)? else {
-                continue;
-            };
-            if inbound.flow.may_wait(envelope.len())
-                && let Some(port) = self.core.full_target(self.link, &envelope)
-            {
-                inbound.held = Some(envelope);
-                self.pause(inbound, port);
-                return Ok(());
-            }
-            self.forward(inbound, &envelope);
-            if inbound.pause.is_some() {
-                return Ok(());
-            }
-        }
-        if !inbound.settle(self.turn.now) {
-            let reason = "no room for more begun messages (limits.partial_bytes)";
-            return Err(Fault::new(Incident::MessageRefused, CloseCode::Limit, reason));
-        }
-        let limit = self.turn.host.limits.partial_message;
-        if inbound.begun.is_some_and(|begun| self.turn.now >= begun + limit) {
-            let reason = "frame: expected to be complete within limits.partial_message_ms";
-            return Err(Fault::new(Incident::MessageStalled, CloseCode::Timeout, reason));
-        }
-        if inbound.stream.is_none() && inbound.begun.take().is_some() {
-            inbound.frames = FrameReader::new(self.turn.host.limits.message_bytes);
-            self.core.counters().refuse(RefuseReason::Undecodable);
-            let reason = "frame: expected its end, got the end of its lane";
-            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
-        }
-        Ok(())
-    }
-
-    fn forward(&mut self, inbound: &mut Inbound, envelope: &Envelope) {
-        let forwarded = self.core.forward(self.link, envelope, self.turn.now);
-        if let Some(port) = inbound.flow.wait_for(forwarded, envelope.len()) {
-            self.pause(inbound, port);
-        }
-    }
-
-    fn pause(&mut self, inbound: &mut Inbound, port: std::sync::Arc<crate::datapath::Port>) {
-        self.core.counters().pauses.add(1);
-        let until = self.turn.now + self.turn.host.limits.pause;
-        inbound.pause = Some(Pause { port, until });
-    }
-
-    fn forward_datagram(&mut self, datagram: bytes::Bytes) -> Result<(), Fault> {
-        let mut frames = FrameReader::new(datagram.len());
-        frames.push(datagram)?;
-        while let Some(run) = frames.next_run().map_err(|error| self.undecodable(error))? {
-            if let Some(envelope) = self.envelope(run)? {
-                self.core.forward(self.link, &envelope, self.turn.now);
-            }
-        }
-        if frames.settle() > 0 {
-            self.core.counters().refuse(RefuseReason::Undecodable);
-            let reason = "datagram: expected whole frames, got a part of one";
-            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
-        }
-        Ok(())
-    }
-
-    /// Checks all that a node goes by; `None` if the run is refused and the link goes on.
-    #[inline]
-    fn envelope(&mut self, run: Run) -> Result<Option<Envelope>, Fault> {
-        let checked = run.header.check_publish().and_then(|()| run.header.header(self.lane));
-        let header = match checked {
-            Ok(header) => header,
-            Err(error) => return Err(self.undecodable(error)),
-        };
-        if header.encoding != Encoding::Native {
-            return self.foreign(&header, &run);
-        }
-        let wide = |name: slim_wire::Name| name.id.to_u64().is_none();
-        if wide(header.destination) || wide(header.source) {
-            self.refuse(run.frames, &WIDE_ID);
-            return Ok(None);
-        }
-        Ok(Some(Envelope { header, messages: run.frames, body: run.body }))
-    }
-
-    /// Messages of a published dialect, from another node: read as if its client were here, since
-    /// one that its receivers cannot read would cut them off.
-    fn foreign(&mut self, header: &Header, run: &Run) -> Result<Option<Envelope>, Fault> {
-        let from_node = self.core.port(self.link).is_some_and(|port| port.is_node());
-        if !from_node || header.encoding != Encoding::D6 {
-            let expected = "native (0), or from nodes D6 (2)";
-            let (field, got) = ("encoding", header.encoding as u64);
-            return Err(self.undecodable(DecodeError::Unexpected { field, expected, got }));
-        }
-        for (frame, pieces) in Frames::of(&run.body) {
-            let body = payload_of(&frame, &pieces);
-            match D6::read(&body) {
-                Ok(inbound) if !inbound.steers && inbound.header.kind == Kind::Publish => {
-                    let header = Header { ttl: header.ttl, ..inbound.header };
-                    let envelope = Envelope::single(header, body);
-                    self.core.forward(self.link, &envelope, self.turn.now);
-                }
-                Ok(_) => self.refuse(1, &"message: expected a publish without steering fields"),
-                Err(error) => self.refuse(1, &error),
-            }
-        }
-        Ok(None)
-    }
-
-    /// A frame that is none, after which nothing of the link can be trusted.
-    #[cold]
-    fn undecodable(&self, error: DecodeError) -> Fault {
-        self.core.counters().refuse(RefuseReason::Undecodable);
-        error.into()
-    }
-
-    #[cold]
-    fn refuse(&self, messages: u32, why: &dyn std::fmt::Display) {
-        (0..messages).for_each(|_| self.core.counters().refuse(RefuseReason::Invalid));
-        self.turn.host.report(Incident::MessageRefused, self.remote, why);
-    }
-}
-
-const WIDE_ID: &str = "id of a name: expected below 18446744073709551615, or all ones";
 
 fn hello(turn: &Turn<'_>) -> Hello {
     let frame_bytes = u32::try_from(turn.host.limits.message_bytes).unwrap_or(u32::MAX);

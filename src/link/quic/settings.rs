@@ -23,12 +23,12 @@ pub struct QuicSettings {
     pub idle_timeout: Duration,
 }
 
-/// Beyond a MiB a stream's window gains nothing on the paths measured, and every byte in flight
-/// makes finding the next packet's bytes slower.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Larger windows gain nothing on the paths measured, and every byte in flight makes finding the
+/// next packet's bytes slower.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 
-/// All lanes together.
-const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// All lanes and the control stream together, so that paused lanes never take the others' part.
+const WINDOW_BYTES: u32 = (LANES as u32 + 1) * STREAM_WINDOW_BYTES;
 
 /// What a connection may hold for its peer until it is acknowledged, beside its queue.
 const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
