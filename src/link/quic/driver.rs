@@ -128,6 +128,8 @@ pub struct Driver {
     dials: Rc<Dials>,
     /// How QUIC is spoken on sockets of this core's own.
     endpoint: Arc<EndpointConfig>,
+    /// What one receive brought; kept, so that receiving allocates nothing.
+    batch: Vec<Datagram>,
     finishing: bool,
 }
 
@@ -163,7 +165,7 @@ impl Driver {
         let sockets = listening.into_iter().map(bound).collect::<io::Result<Vec<_>>>()?;
         let mut door = Door::new(host, node);
         (0..sockets.len()).for_each(|socket| _ = door.at(socket));
-        Ok(Self { sockets, door, crossing, dials, endpoint, finishing: false })
+        Ok(Self { sockets, door, crossing, dials, endpoint, batch: Vec::new(), finishing: false })
     }
 
     /// Runs until the node has stopped and every connection is closed.
@@ -207,10 +209,9 @@ impl Driver {
 
     /// Takes in what has arrived. Returns whether more may be there.
     fn receive(&mut self, now: Instant) -> bool {
-        let Self { sockets, door, crossing, .. } = self;
+        let Self { sockets, door, crossing, batch, .. } = self;
         let mut more = false;
         for (at, Bound { socket, transport, server }) in sockets.iter_mut().enumerate() {
-            let mut batch = Vec::new();
             let mut receives = 0;
             let failed = loop {
                 if receives == RECEIVES {
