@@ -35,7 +35,10 @@ async fn a_reader_of_the_log_that_stalls_stops_nothing() {
     let mut child = Ended(child.expect("the program starts"));
     drop(command);
     let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
-    let address = lines.find_map(|line| Some(line.split_once("gRPC on ")?.1.to_owned()));
+    let address = lines.find_map(|line| {
+        let (_, rest) = line.split_once("gRPC on ")?;
+        rest.split(',').next().map(str::to_owned)
+    });
     let address: SocketAddr = address.expect("says where it listens").parse().expect("an address");
 
     // From here on nobody reads, and the pipe is full.

@@ -309,6 +309,10 @@ impl Core {
         if self.poll_evicted(id, cx).is_ready() {
             return Poll::Ready(Departure::Evicted);
         }
+        // Who asks for more has written what was taken before.
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.progressed |= std::mem::take(&mut link.writing);
+        }
         if let Some(chunk) = self.pop(id, 0) {
             return Poll::Ready(Departure::Chunk(chunk));
         }
@@ -318,11 +322,9 @@ impl Core {
         }
     }
 
-    /// The next bytes of one queue of the link to write. Asking says that what was taken before
-    /// is written.
+    /// The next bytes of one queue of the link to write.
     pub fn pop(&mut self, id: LinkId, queue: u8) -> Option<Chunk> {
         let link = self.links.get_mut(id.key)?;
-        link.progressed |= std::mem::take(&mut link.writing);
         let chunk = link.egress.pop(queue)?;
         link.writing = true;
         self.counters.queued.sub(chunk.messages);
@@ -347,11 +349,11 @@ impl Core {
         }
     }
 
-    /// The transport of a native link has not written all that it took: it waits for its peer.
-    /// Otherwise the link has nothing to show for as long as nothing waits for it.
-    pub fn note_blocked(&mut self, id: LinkId, blocked: bool) {
+    /// What became of what the transport of a native link took: whether any of it was written,
+    /// and whether some waits for the peer.
+    pub fn note_written(&mut self, id: LinkId, some: bool, blocked: bool) {
         if let Some(link) = self.links.get_mut(id.key) {
-            link.progressed |= link.writing && !blocked;
+            link.progressed |= some;
             link.writing = blocked;
         }
     }

@@ -2,6 +2,7 @@
 
 mod eviction;
 mod memory;
+mod native;
 mod pause;
 #[path = "../support/mod.rs"]
 mod support;

@@ -70,9 +70,8 @@ async fn a_paused_stream_does_not_hold_up_the_others_of_its_connection() {
         assert_eq!(target.payload().await[0], round);
     }
     assert!(!sending.is_finished());
-    let metrics = node.metrics().await;
-    assert_eq!(metrics.sum("slim_slow_consumers_evicted_total"), 0);
-    assert_eq!(metrics.sum(PAUSES), 1, "still in its first pause");
+    // The window of the stuck one fills first, so there may have been short pauses before.
+    assert_eq!(node.metrics().await.sum("slim_slow_consumers_evicted_total"), 0);
     sending.abort();
 }
 

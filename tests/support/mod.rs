@@ -5,10 +5,13 @@
 pub(crate) mod client;
 pub(crate) mod message;
 pub(crate) mod metrics;
+pub(crate) mod native;
 pub(crate) mod node;
 pub(crate) mod pair;
 pub(crate) mod published;
+pub(crate) mod quic;
 pub(crate) mod raw;
+pub(crate) mod seed;
 
 use std::time::{Duration, Instant};
 

@@ -69,7 +69,27 @@ impl Door {
             && deadline <= now
         {
             self.deadlines.pop_first();
+            if let Some(peer) =
+                self.peers[id.socket].get_mut(id.connection).and_then(Option::as_mut)
+            {
+                peer.armed = None;
+            }
             touch(id);
+        }
+    }
+
+    /// Sees to it that the peer is looked at in time. One entry is enough: a deadline that is
+    /// later now leads to a look in vain, and that to the next entry.
+    fn arm(&mut self, id: PeerId, deadline: Option<Instant>) {
+        let peer = self.peers[id.socket].get_mut(id.connection).and_then(Option::as_mut);
+        let (Some(peer), Some(deadline)) = (peer, deadline) else {
+            return;
+        };
+        if peer.armed.is_none_or(|armed| deadline < armed) {
+            if let Some(armed) = peer.armed.replace(deadline) {
+                self.deadlines.remove(&(armed, id));
+            }
+            self.deadlines.insert((deadline, id));
         }
     }
 
@@ -119,12 +139,13 @@ impl Door {
         let host = Rc::clone(&self.host);
         let turn = Turn { host: &host, node: self.node, now };
         let peer = Peer::new(remote, origin, place, &turn);
-        self.deadlines.extend(peer.deadline(&turn).map(|deadline| (deadline, id)));
+        let deadline = peer.deadline(&turn);
         let peers = &mut self.peers[id.socket];
         if peers.len() <= id.connection {
             peers.resize_with(id.connection + 1, || None);
         }
         peers[id.connection] = Some(Box::new(peer));
+        self.arm(id, deadline);
         self.greeting += 1;
     }
 
@@ -149,15 +170,11 @@ impl Door {
         let done = match done {
             Ok(done) => done,
             Err(fault) => {
-                let link = peer.link().or(link);
                 peer.close(connection, &fault, now);
                 if let Some(incident) = fault.incident {
                     self.host.report(incident, &peer.remote, &fault.reason);
                 }
-                peer.end(&fault.reason);
-                if let Some(link) = link {
-                    self.host.core.borrow_mut().close_link(link);
-                }
+                peer.end(&fault.reason, &self.host);
                 T::default()
             }
         };
@@ -169,8 +186,8 @@ impl Door {
             (Some(closed), None) => _ = self.links.remove(&closed),
             _ => {}
         }
-        // An entry of a deadline that is later now only leads to a look in vain.
-        self.deadlines.extend(peer.deadline(&turn).map(|deadline| (deadline, id)));
+        let deadline = peer.deadline(&turn);
+        self.arm(id, deadline);
         done
     }
 
@@ -181,14 +198,13 @@ impl Door {
         reason: &ConnectionError,
         now: Instant,
     ) {
-        let incident = self.with_peer(id, connection, now, |peer, _, _| {
-            let incident = incident_of(reason, peer.is_greeting());
-            peer.end(&reason.to_string());
-            Ok(Some((incident, peer.remote)))
+        self.with_peer(id, connection, now, |peer, _, turn| {
+            if let Some(incident) = incident_of(reason, peer.is_greeting()) {
+                turn.host.report(incident, &peer.remote, reason);
+            }
+            peer.end(&reason.to_string(), turn.host);
+            Ok(())
         });
-        if let Some((Some(incident), remote)) = incident {
-            self.host.report(incident, &remote, reason);
-        }
     }
 }
 
@@ -239,6 +255,9 @@ impl AtSocket<'_> {
 impl Application for AtSocket<'_> {
     fn admit(&mut self, incoming: &Incoming) -> Admit {
         let door = &mut *self.door;
+        if door.host.stop_reading.get() {
+            return Admit::Refuse;
+        }
         if door.greeting >= UNPROVEN_HANDSHAKES && incoming.may_retry() {
             return Admit::Validate;
         }
@@ -295,7 +314,18 @@ impl Application for AtSocket<'_> {
     }
 
     fn gone(&mut self, id: ConnectionHandle) {
-        self.door.peers[self.socket][id.0] = None;
+        let id = self.id(id);
+        let peer = self.door.peers[id.socket][id.connection].take();
+        if let Some(armed) = peer.and_then(|peer| peer.armed) {
+            self.door.deadlines.remove(&(armed, id));
+        }
+    }
+
+    fn rejected(&mut self, remote: SocketAddr, reason: &ConnectionError) {
+        self.door.place = None;
+        if let Some(incident) = incident_of(reason, true) {
+            self.door.host.report(incident, &remote, reason);
+        }
     }
 
     fn stray(&mut self, remote: SocketAddr) {

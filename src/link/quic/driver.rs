@@ -292,11 +292,9 @@ impl Driver {
         Ok(self.sockets.len() - 1)
     }
 
-    /// Once the node stops, no connection is accepted, and those without a link are closed.
+    /// Once the node stops, every connection is looked at: links end when all is written, and
+    /// those that have not said hello at once.
     fn mind_stop(&mut self) {
-        if self.door.host.stop_reading.get() {
-            self.sockets.iter_mut().for_each(|bound| bound.transport.stop_accepting());
-        }
         if self.finishing || !self.door.host.finish.is_cancelled() {
             return;
         }

@@ -153,12 +153,13 @@ impl Outbound {
         }
     }
 
-    /// Writes what `pop` gives for each lane, as far as there is room.
+    /// Writes what `pop` gives for each lane, as far as there is room. Returns whether there was.
     pub(super) fn write(
         &mut self,
         connection: &mut quinn_proto::Connection,
         mut pop: impl FnMut(u8) -> Option<Bytes>,
-    ) -> Result<(), LaneStopped> {
+    ) -> Result<bool, LaneStopped> {
+        let mut written = false;
         while self.streams.len() < usize::from(LANES) {
             // A peer that allows fewer streams than there are lanes gets nothing on the others.
             let Some(id) = connection.streams().open(quinn_proto::Dir::Uni) else {
@@ -182,13 +183,13 @@ impl Outbound {
                 }
                 let stream = &mut connection.send_stream(*id);
                 match stream.write_chunks(std::slice::from_mut(rest)) {
-                    Ok(_) => {}
+                    Ok(_) => written = true,
                     Err(quinn_proto::WriteError::Blocked) => self.blocked |= 1 << lane,
                     Err(_) => return Err(LaneStopped),
                 }
             }
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Whether something that was taken waits for room.

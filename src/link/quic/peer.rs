@@ -5,8 +5,8 @@ use quinn_proto::{Connection, Dir, StreamEvent, StreamId, VarInt};
 use slim_compat_grpc::{D6, Dialect};
 use slim_wire::limits::LANES;
 use slim_wire::{
-    CloseCode, DecodeError, Encoding, Envelope, FrameKind, FrameReader, Frames, Header, Hello,
-    Kind, Role, Run, TextName,
+    CloseCode, DecodeError, Encoding, Envelope, FrameHeader, FrameKind, FrameReader, Frames,
+    Header, Hello, Kind, Role, Run, TextName,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -31,6 +31,8 @@ pub(super) struct Peer {
     outbound: Outbound,
     datagrams_readable: bool,
     datagram_bytes: usize,
+    /// When the door looks at this peer next, if nothing arrives before.
+    pub(super) armed: Option<Instant>,
     _places: Vec<OwnedSemaphorePermit>,
 }
 
@@ -126,6 +128,7 @@ impl Peer {
             outbound: Outbound::default(),
             datagrams_readable: false,
             datagram_bytes: 0,
+            armed: None,
             _places: place.into_iter().collect(),
         }
     }
@@ -145,10 +148,16 @@ impl Peer {
         matches!(self.state, State::Ended)
     }
 
-    /// The connection is over; nothing is to be done for it any more. Whoever began it is told.
-    pub(super) fn end(&mut self, reason: &str) {
-        let was_open = matches!(self.state, State::Open(_) | State::Finishing { .. });
-        self.state = State::Ended;
+    /// The connection is over, and with it its link; nothing is to be done for it any more.
+    /// Whoever began it is told.
+    pub(super) fn end(&mut self, reason: &str, host: &Host) {
+        let was = std::mem::replace(&mut self.state, State::Ended);
+        if let State::Open(link) = was {
+            host.core.borrow_mut().close_link(link);
+        }
+        // QUIC keeps a connection for a while after its end; what has arrived of it need not stay.
+        self.inbound = Box::default();
+        let was_open = matches!(was, State::Open(_) | State::Finishing { .. });
         if let Origin::Dialed { ended, .. } = &mut self.origin
             && let Some(ended) = ended.take()
         {
@@ -279,6 +288,7 @@ impl Peer {
         self.leaving |= read == Read::Ended;
         while let Some(run) = self.control.frames.next_run()? {
             for (header, pieces) in Frames::of(&run.body) {
+                check_control(&header)?;
                 let payload = payload_of(&header, &pieces);
                 match (header.kind()?, &self.state) {
                     (FrameKind::Hello, State::Greeting { .. }) => {
@@ -299,7 +309,10 @@ impl Peer {
                 }
             }
         }
-        self.control.frames.settle();
+        if self.control.frames.settle() > 0 && read == Read::Ended {
+            let reason = "control frame: expected its end, got the end of its stream";
+            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
+        }
         if let Some(link) = self.link() {
             self.submit(link, &mut turn.host.core.borrow_mut());
         }
@@ -349,7 +362,7 @@ impl Peer {
     fn change_subscription(
         &mut self,
         link: LinkId,
-        header: &slim_wire::FrameHeader,
+        header: &FrameHeader,
         payload: &[u8],
         turn: &Turn<'_>,
     ) -> Result<(), Fault> {
@@ -410,7 +423,8 @@ impl Peer {
             if self.readable & bit != 0
                 && let Some(id) = inbound.stream
             {
-                match read_stream(connection, id, &mut inbound.frames)? {
+                let read = read_stream(connection, id, &mut inbound.frames);
+                match read.map_err(|error| lane.undecodable(error))? {
                     Read::More => more = true,
                     Read::Drained => self.readable &= !bit,
                     Read::Ended => {
@@ -480,7 +494,8 @@ impl Peer {
         link: LinkId,
         core: &mut Core,
     ) -> Result<(), Fault> {
-        self.outbound.write(connection, |lane| core.pop(link, lane).map(|chunk| chunk.bytes))?;
+        let pop = |lane| core.pop(link, lane).map(|chunk| chunk.bytes);
+        let mut written = self.outbound.write(connection, pop)?;
         let longest = connection.datagrams().max_size().unwrap_or(0);
         if longest != std::mem::replace(&mut self.datagram_bytes, longest) {
             core.allow_datagrams(link, longest);
@@ -491,8 +506,9 @@ impl Peer {
             };
             // One that was queued when the path took longer ones is lost, as best effort may be.
             let _ = connection.datagrams().send(chunk.bytes, false);
+            written = true;
         }
-        core.note_blocked(link, self.outbound.is_blocked());
+        core.note_written(link, written, self.outbound.is_blocked());
         Ok(())
     }
 
@@ -527,7 +543,7 @@ impl Lane<'_> {
 
     /// Forwards every whole frame that has arrived, unless the lane is paused first.
     fn forward_all(&mut self, inbound: &mut Inbound) -> Result<(), Fault> {
-        while let Some(run) = inbound.frames.next_run()? {
+        while let Some(run) = inbound.frames.next_run().map_err(|error| self.undecodable(error))? {
             inbound.begun = None;
             let Some(envelope) = self.envelope(run)? else {
                 continue;
@@ -578,7 +594,7 @@ impl Lane<'_> {
     fn forward_datagram(&mut self, datagram: bytes::Bytes) -> Result<(), Fault> {
         let mut frames = FrameReader::new(datagram.len());
         frames.push(datagram)?;
-        while let Some(run) = frames.next_run()? {
+        while let Some(run) = frames.next_run().map_err(|error| self.undecodable(error))? {
             if let Some(envelope) = self.envelope(run)? {
                 self.core.forward(self.link, &envelope, self.turn.now);
             }
@@ -597,10 +613,7 @@ impl Lane<'_> {
         let checked = run.header.check_publish().and_then(|()| run.header.header(self.lane));
         let header = match checked {
             Ok(header) => header,
-            Err(error) => {
-                self.core.counters().refuse(RefuseReason::Undecodable);
-                return Err(error.into());
-            }
+            Err(error) => return Err(self.undecodable(error)),
         };
         if header.encoding != Encoding::Native {
             return self.foreign(&header, &run);
@@ -618,10 +631,9 @@ impl Lane<'_> {
     fn foreign(&mut self, header: &Header, run: &Run) -> Result<Option<Envelope>, Fault> {
         let from_node = self.core.port(self.link).is_some_and(|port| port.is_node());
         if !from_node || header.encoding != Encoding::D6 {
-            self.core.counters().refuse(RefuseReason::Undecodable);
             let expected = "native (0), or from nodes D6 (2)";
-            let got = header.encoding as u64;
-            return Err(DecodeError::Unexpected { field: "encoding", expected, got }.into());
+            let (field, got) = ("encoding", header.encoding as u64);
+            return Err(self.undecodable(DecodeError::Unexpected { field, expected, got }));
         }
         for (frame, pieces) in Frames::of(&run.body) {
             let body = payload_of(&frame, &pieces);
@@ -638,6 +650,13 @@ impl Lane<'_> {
         Ok(None)
     }
 
+    /// A frame that is none, after which nothing of the link can be trusted.
+    #[cold]
+    fn undecodable(&self, error: DecodeError) -> Fault {
+        self.core.counters().refuse(RefuseReason::Undecodable);
+        error.into()
+    }
+
     #[cold]
     fn refuse(&self, messages: u32, why: &dyn std::fmt::Display) {
         (0..messages).for_each(|_| self.core.counters().refuse(RefuseReason::Invalid));
@@ -650,6 +669,17 @@ const WIDE_ID: &str = "id of a name: expected below 18446744073709551615, or all
 fn hello(turn: &Turn<'_>) -> Hello {
     let frame_bytes = u32::try_from(turn.host.limits.message_bytes).unwrap_or(u32::MAX);
     Hello { role: Role::Node, node: turn.node, frame_bytes }
+}
+
+/// Control frames have nothing to say of class and encoding, but no other values than theirs.
+fn check_control(header: &FrameHeader) -> Result<(), DecodeError> {
+    match header.header(0)?.encoding {
+        Encoding::Native => Ok(()),
+        other => {
+            let (field, expected) = ("encoding of a control frame", "0 (native)");
+            Err(DecodeError::Unexpected { field, expected, got: other as u64 })
+        }
+    }
 }
 
 fn lane_bit(id: StreamId) -> u8 {

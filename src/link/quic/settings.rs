@@ -57,7 +57,8 @@ pub fn endpoint(core: CoreId, settings: QuicSettings) -> Arc<EndpointConfig> {
 /// Peers may send us packets of an Ethernet path whatever we send ourselves.
 const MIN_UDP_PAYLOAD: u16 = 1472;
 
-fn transport(settings: QuicSettings) -> TransportConfig {
+/// What both ends of a link agree on: windows, lanes, sizes of packets.
+pub fn transport(settings: QuicSettings) -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(settings.mtu);

@@ -64,7 +64,7 @@ impl Socket {
         self.io.local_addr()
     }
 
-    /// Receives what is there, up to [`RECEIVE_BYTES`], and hands it to `take` datagram by
+    /// Receives what is there, up to 64 KiB, and hands it to `take` datagram by
     /// datagram. Returns whether anything was there.
     ///
     /// # Errors
@@ -100,12 +100,14 @@ impl Socket {
 
     /// Ready when datagrams have come, or when there is room for those that had none.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unsent.is_some()
+        // Whether there is room shows in trying; without it the next wait is for the next room.
+        while self.unsent.is_some()
             && self.io.poll_send_ready(cx).is_ready()
             && let Some(Unsent { transmit, contents }) = self.unsent.take()
-            && self.send(&transmit, &contents)
         {
-            return Poll::Ready(());
+            if self.send(&transmit, &contents) {
+                return Poll::Ready(());
+            }
         }
         self.io.poll_recv_ready(cx).map(|_| ())
     }

@@ -67,3 +67,22 @@ impl ServerCertVerifier for AcceptAny {
         self.0.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheapest_suite_is_offered_first() {
+        let suites: Vec<_> =
+            quic_provider().cipher_suites.iter().map(|suite| suite.suite()).collect();
+        assert_eq!(
+            suites,
+            [
+                CipherSuite::TLS13_AES_128_GCM_SHA256,
+                CipherSuite::TLS13_AES_256_GCM_SHA384,
+                CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            ]
+        );
+    }
+}

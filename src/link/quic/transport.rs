@@ -1,15 +1,14 @@
 //! The QUIC connections of one socket, without I/O: datagrams in, datagrams out, time passed in.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
 use quinn_proto::{
-    ClientConfig, ConnectError, Connection, ConnectionHandle, DatagramEvent, EcnCodepoint,
-    Endpoint, EndpointConfig, Event, Incoming, ServerConfig, Transmit,
+    ClientConfig, ConnectError, Connection, ConnectionError, ConnectionHandle, DatagramEvent,
+    EcnCodepoint, Endpoint, EndpointConfig, Event, Incoming, ServerConfig, Transmit,
 };
 
 /// A datagram as it came in.
@@ -56,6 +55,9 @@ pub trait Application {
     /// The connection is no more, and its number will be used again.
     fn gone(&mut self, id: ConnectionHandle);
 
+    /// What the client began with is no handshake that could go on.
+    fn rejected(&mut self, remote: SocketAddr, reason: &ConnectionError);
+
     /// A datagram that belongs to no connection and begins none.
     fn stray(&mut self, remote: SocketAddr);
 }
@@ -77,14 +79,17 @@ pub struct Transport {
     connections: Vec<Option<Slot>>,
     /// Connections to look at in this turn.
     touched: Vec<ConnectionHandle>,
-    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// When to look at connections; one entry each.
+    timers: BTreeSet<(Instant, usize)>,
     buffer: Vec<u8>,
 }
 
 struct Slot {
     connection: Connection,
     touched: bool,
-    /// The earliest entry in the heap of timers.
+    /// More is left to read at once.
+    unread: bool,
+    /// The connection's entry among the timers.
     armed: Option<Instant>,
 }
 
@@ -99,14 +104,9 @@ impl Transport {
             endpoint: Endpoint::new(config, server, MTU_DISCOVERY, None),
             connections: Vec::new(),
             touched: Vec::new(),
-            timers: BinaryHeap::new(),
+            timers: BTreeSet::new(),
             buffer: Vec::new(),
         }
-    }
-
-    /// From now on no connection is accepted.
-    pub fn stop_accepting(&mut self) {
-        self.endpoint.set_server_config(None);
     }
 
     /// Begins a connection to `remote`.
@@ -129,7 +129,8 @@ impl Transport {
         if self.connections.len() <= id.0 {
             self.connections.resize_with(id.0 + 1, || None);
         }
-        self.connections[id.0] = Some(Slot { connection, touched: false, armed: None });
+        self.connections[id.0] =
+            Some(Slot { connection, touched: false, unread: false, armed: None });
         self.touch(id);
     }
 
@@ -188,7 +189,11 @@ impl Transport {
                     None
                 }
                 Err(error) => {
-                    app.stray(remote);
+                    // Without a word to say it was no first packet, whoever may have sent it.
+                    match &error.response {
+                        Some(_) => app.rejected(remote, &error.cause),
+                        None => app.stray(remote),
+                    }
                     error.response
                 }
             },
@@ -210,13 +215,14 @@ impl Transport {
         let mut more = false;
         for at in 0..self.touched.len() {
             let id = self.touched[at];
-            let Some(Slot { connection, .. }) = self.connections[id.0].as_mut() else {
+            let Some(Slot { connection, unread, .. }) = self.connections[id.0].as_mut() else {
                 continue;
             };
             while let Some(event) = connection.poll() {
                 app.event(id, connection, event, now);
             }
-            more |= app.read(id, connection, now);
+            *unread = app.read(id, connection, now);
+            more |= *unread;
         }
         more
     }
@@ -237,6 +243,7 @@ impl Transport {
                 continue;
             };
             slot.touched = false;
+            let unread = slot.unread;
             if !room {
                 self.touch(id);
                 continue;
@@ -251,6 +258,9 @@ impl Transport {
                 }
             }
             self.settle(id, app);
+            if unread {
+                self.touch(id);
+            }
         }
         // What was touched again comes first in the next turn.
         touched.append(&mut self.touched);
@@ -286,6 +296,9 @@ impl Transport {
                 connection.handle_event(event);
             }
             if drained {
+                if let Some(armed) = armed {
+                    self.timers.remove(&(*armed, id.0));
+                }
                 self.connections[id.0] = None;
                 app.gone(id);
                 return;
@@ -294,23 +307,23 @@ impl Transport {
         if let Some(deadline) = connection.poll_timeout()
             && armed.is_none_or(|armed| deadline < armed)
         {
-            *armed = Some(deadline);
-            self.timers.push(Reverse((deadline, id.0)));
+            if let Some(armed) = armed.replace(deadline) {
+                self.timers.remove(&(armed, id.0));
+            }
+            self.timers.insert((deadline, id.0));
         }
     }
 
     /// Tells connections whose time has come.
     fn expire(&mut self, now: Instant) {
-        while let Some(&Reverse((deadline, at))) = self.timers.peek()
+        while let Some(&(deadline, at)) = self.timers.first()
             && deadline <= now
         {
-            self.timers.pop();
+            self.timers.pop_first();
             let Some(slot) = self.connections.get_mut(at).and_then(Option::as_mut) else {
                 continue;
             };
-            if slot.armed == Some(deadline) {
-                slot.armed = None;
-            }
+            slot.armed = None;
             // An entry may be of a timer that has been moved since; then this changes nothing,
             // and the next turn arms it anew.
             slot.connection.handle_timeout(now);
@@ -320,7 +333,7 @@ impl Transport {
 
     /// When the next turn is due, if no datagram comes before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((deadline, _))| *deadline)
+        self.timers.first().map(|(deadline, _)| *deadline)
     }
 }
 
@@ -330,3 +343,6 @@ enum Sent {
     More,
     NoRoom,
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,8 @@ pub(crate) fn session(id_bits: u32) -> impl Strategy<Value = Session> {
     )
 }
 
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![4 => ".{0,12}", 1 => ".{0,80}"]
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![4 => ".{0,12}", 1 => ".{0,80}"].boxed()
 }
 
 fn kind() -> impl Strategy<Value = SessionKind> {
@@ -63,22 +63,27 @@ fn id(bits: u32) -> impl Strategy<Value = Id> {
     prop_oneof![Just(Id::ANY), ids]
 }
 
-fn text_name(id_bits: u32) -> impl Strategy<Value = TextName> {
-    (text(), text(), text(), id(id_bits)).prop_map(|(org, namespace, app, id)| {
+// Nested strategies have values of many KiB, more than a test's stack holds: hence the boxes.
+
+fn text_name(id_bits: u32) -> BoxedStrategy<TextName> {
+    let parts = (text(), text(), text(), id(id_bits));
+    let name = parts.prop_map(|(org, namespace, app, id)| {
         TextName::new([&org, &namespace, &app], id).expect("short texts")
-    })
+    });
+    name.boxed()
 }
 
 /// A name in content.
-pub(crate) fn full_name(id_bits: u32) -> impl Strategy<Value = FullName> {
+pub(crate) fn full_name(id_bits: u32) -> BoxedStrategy<FullName> {
     let numbers = (any::<[u64; 3]>(), 0..64u32, id(id_bits), option::of([text(), text(), text()]));
-    numbers.prop_map(|(hashes, shift, id, texts)| FullName {
+    let name = numbers.prop_map(|(hashes, shift, id, texts)| FullName {
         name: Name { prefix: Prefix(hashes.map(|hash| hash >> shift)), id },
         texts: texts.map(|texts| texts.map(String::into_boxed_str)),
-    })
+    });
+    name.boxed()
 }
 
-fn content(id_bits: u32) -> impl Strategy<Value = Content> {
+fn content(id_bits: u32) -> BoxedStrategy<Content> {
     use Content::*;
     let name = move || full_name(id_bits).prop_map(Box::new);
     let delivery =
@@ -93,7 +98,7 @@ fn content(id_bits: u32) -> impl Strategy<Value = Content> {
         LeaveReply,
         Commit,
     ];
-    prop_oneof![
+    let content = prop_oneof![
         3 => delivery.prop_map(Data),
         3 => proptest::sample::select(plain),
         1 => (option::of(name()), option::of(name())).prop_map(|(requester, participant)| {
@@ -109,7 +114,8 @@ fn content(id_bits: u32) -> impl Strategy<Value = Content> {
         1 => any::<u32>().prop_map(|commit| Welcome { commit }),
         1 => name().prop_map(|originator| Proposal { originator }),
         1 => any::<bool>().prop_map(|busy| ControlAck { busy }),
-    ]
+    ];
+    content.boxed()
 }
 
 /// Some bytes.

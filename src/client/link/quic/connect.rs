@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
-    MtuDiscoveryConfig, SendStream, TokioRuntime, TransportConfig, TransportErrorCode, VarInt,
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, SendStream, TokioRuntime,
+    TransportConfig, TransportErrorCode, VarInt,
 };
 use slim_wire::limits::LANES;
 use slim_wire::{CloseCode, DecodeError, FrameHeader, FrameKind, Hello, Role, SessionIds};
@@ -18,24 +18,13 @@ use super::{NOBODY, Quic, Shared, control_header, reason_of, tls};
 use crate::client::link::error::one_line;
 use crate::client::link::outbound::Outbound;
 use crate::client::link::{LinkError, LinkOptions, Place};
-
-/// Unread bytes that the node may send: per lane, and in all.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-
-/// Bytes on their way to the node, written and not acknowledged.
-const SEND_WINDOW: u64 = 2 * 1024 * 1024;
-
-const DATAGRAM_BYTES: usize = 1024 * 1024;
-
-/// A path carries a packet of this size or cannot be used at all.
-const SMALLEST_MTU: u16 = 1200;
+use crate::link::quic::settings::{self, QuicSettings};
 
 /// quinn puts ten packets into one send with segmentation offload; the kernel takes 64 KiB.
 const LARGEST_MTU_FOR_OFFLOAD: u16 = 6500;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(8);
-const IDLE_TIMEOUT_MS: u32 = 30_000;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the system may keep for the socket; it caps this by itself.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
@@ -118,22 +107,11 @@ fn socket(remote: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 fn transport(mtu: u16) -> TransportConfig {
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(mtu);
-    let mut transport = TransportConfig::default();
+    let mut transport = settings::transport(QuicSettings { mtu, idle_timeout: IDLE_TIMEOUT });
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(LANES.into()))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
-        .datagram_send_buffer_size(DATAGRAM_BYTES)
-        .initial_mtu(SMALLEST_MTU)
-        .mtu_discovery_config(Some(discovery))
         .enable_segmentation_offload(mtu <= LARGEST_MTU_FOR_OFFLOAD)
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
+        .keep_alive_interval(Some(KEEP_ALIVE));
     transport
 }
 
@@ -261,8 +239,7 @@ fn failed(address: &str, error: &ConnectionError) -> LinkError {
             LinkError::Closed { code: CloseCode::Limit, reason }
         }
         ConnectionError::TimedOut => {
-            let after = Duration::from_millis(IDLE_TIMEOUT_MS.into());
-            LinkError::Timeout { what: connecting(&address), after }
+            LinkError::Timeout { what: connecting(&address), after: IDLE_TIMEOUT }
         }
         other => LinkError::Handshake { address, reason: one_line(other.to_string().as_bytes()) },
     }

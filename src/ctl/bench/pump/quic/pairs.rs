@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    Connection, ConnectionHandle, Dir, Event, Incoming, ReadError, StreamEvent, StreamId, VarInt,
+    Connection, ConnectionError, ConnectionHandle, Dir, Event, Incoming, ReadError, StreamEvent,
+    StreamId, VarInt,
 };
 use slim_wire::CloseCode;
 use slim_wire::limits::{LANES, PACKING_THRESHOLD_BYTES};
@@ -217,6 +218,8 @@ impl Application for Pairs {
         }
         self.ends[id.0] = Some(End::default());
     }
+
+    fn rejected(&mut self, _remote: SocketAddr, _reason: &ConnectionError) {}
 
     fn event(
         &mut self,
