@@ -2,6 +2,8 @@
 //! caches shows as one.
 
 mod common;
+#[path = "common/message.rs"]
+mod message;
 #[path = "common/single.rs"]
 mod single;
 
@@ -10,7 +12,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
 use slim_quic::datapath::{Framing, LinkId, Origin, Port, Table};
-use slim_wire::{Class, Encoding, Flags, Header, Id, Kind, Name, Prefix, Space};
+use slim_wire::{Encoding, Header, Id, Name, Prefix, Space};
 
 /// Links that share the names.
 const LINKS: usize = 1_000;
@@ -84,17 +86,7 @@ fn publish(lookup: Lookup, index: u64) -> Header {
         Lookup::Anycast => Name { id: Id::ANY, ..name(index) },
         Lookup::Miss => name(index + NOT_IN_ANY_TABLE),
     };
-    Header {
-        kind: Kind::Publish,
-        class: Class::Reliable,
-        encoding: Encoding::D6,
-        flags: Flags::empty(),
-        ttl: Header::DEFAULT_TTL,
-        fanout: 1,
-        lane: 0,
-        source: name(0),
-        destination,
-    }
+    message::publish(Encoding::D6, destination, 1)
 }
 
 /// SplitMix64: costs little beside a lookup, and every run is the same.

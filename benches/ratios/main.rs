@@ -11,10 +11,12 @@ mod table;
 
 use std::error::Error;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
+use slim_quic::client::link::{LinkOptions, Trust};
 use slim_quic::ctl::bench::{Floor, Plan, Pump, Server, Session};
 use slim_quic::ctl::cpu_time;
 use tokio::task::LocalSet;
@@ -30,6 +32,9 @@ struct Args {
     /// Payload sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "64,1024,16384")]
     size: Vec<usize>,
+    /// Largest datagrams in bytes, 1200 to 65000, of native nodes and of floors over QUIC
+    #[arg(long, value_delimiter = ',', default_value = "1452,65000")]
+    mtu: Vec<u16>,
     /// Messages of a saturated round; fewer where they would be more than 512 MiB
     #[arg(long, default_value_t = 200_000)]
     count: u64,
@@ -69,31 +74,53 @@ struct Case {
     window: Option<u64>,
 }
 
-/// A relay under measurement, in a process of its own.
-enum Relay {
-    Node(Node),
-    Pump(Floor, Pump),
+/// A relay under measurement, by one of its ways in.
+struct Relay {
+    label: String,
+    /// Largest datagram, where it speaks QUIC.
+    mtu: Option<u16>,
+    server: Server,
+    process: Process,
+}
+
+/// Where a relay runs: a process of its own.
+enum Process {
+    Node(Rc<Node>),
+    Pump(Box<Pump>),
 }
 
 impl Relay {
-    fn label(&self) -> String {
-        match self {
-            Self::Node(node) => node.label.clone(),
-            Self::Pump(floor, _) => format!("{floor} floor"),
+    fn grpc(node: &Rc<Node>) -> Result<Self, Failure> {
+        let server = format!("grpc://{}", node.address).parse()?;
+        let process = Process::Node(Rc::clone(node));
+        Ok(Self { label: "slim, gRPC".into(), mtu: None, server, process })
+    }
+
+    fn native(node: &Rc<Node>, mtu: u16) -> Self {
+        let trust = Trust::DangerAcceptAnyCertificate;
+        let options = LinkOptions { trust, mtu, ..LinkOptions::default() };
+        Self {
+            label: format!("slim, native {mtu}"),
+            mtu: Some(mtu),
+            server: Server::Quic { authority: node.address.to_string(), options },
+            process: Process::Node(Rc::clone(node)),
         }
     }
 
-    fn server(&self) -> Result<Server, Failure> {
-        match self {
-            Self::Node(node) => Ok(format!("grpc://{}", node.address).parse()?),
-            Self::Pump(_, pump) => Ok(pump.server().clone()),
-        }
+    fn floor(floor: Floor, mtu: u16) -> Result<Self, Failure> {
+        let pump = Pump::start(Path::new(env!("CARGO_BIN_EXE_slimctl")), floor, mtu)?;
+        let server = pump.server().clone();
+        let (label, mtu) = match floor {
+            Floor::Quic => (format!("{floor} floor {mtu}"), Some(mtu)),
+            _ => (format!("{floor} floor"), None),
+        };
+        Ok(Self { label, mtu, server, process: Process::Pump(Box::new(pump)) })
     }
 
     fn cpu(&self) -> Result<Duration, Failure> {
-        match self {
-            Self::Node(node) => Ok(cpu_time(node.pid())?),
-            Self::Pump(_, pump) => Ok(pump.cpu_time()?),
+        match &self.process {
+            Process::Node(node) => Ok(cpu_time(node.pid())?),
+            Process::Pump(pump) => Ok(pump.cpu_time()?),
         }
     }
 }
@@ -106,7 +133,7 @@ const REST: Duration = Duration::from_millis(20);
 
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let relays = start()?;
+    let relays = start(&args.mtu)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = Vec::new();
     for case in cases(&args) {
@@ -121,14 +148,20 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn start() -> Result<Vec<Relay>, Failure> {
+fn start(mtus: &[u16]) -> Result<Vec<Relay>, Failure> {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = Path::new(env!("CARGO_BIN_EXE_slim"));
-    let node = Node::ours("slim, gRPC".into(), program, 1, scratch)?;
-    let mut relays = vec![Relay::Node(node)];
-    for floor in Floor::ALL {
-        let pump = Pump::start(Path::new(env!("CARGO_BIN_EXE_slimctl")), floor, 1452)?;
-        relays.push(Relay::Pump(floor, pump));
+    let mut relays = Vec::new();
+    for &mtu in mtus {
+        let node = Rc::new(Node::ours("slim".into(), program, 1, mtu, scratch)?);
+        if relays.is_empty() {
+            relays.push(Relay::grpc(&node)?);
+        }
+        relays.push(Relay::native(&node, mtu));
+        relays.push(Relay::floor(Floor::Quic, mtu)?);
+    }
+    for floor in [Floor::Udp, Floor::Tcp, Floor::Tls] {
+        relays.push(Relay::floor(floor, node::MTU)?);
     }
     Ok(relays)
 }
@@ -151,7 +184,10 @@ fn cases(args: &Args) -> Vec<Case> {
 
 /// All rounds of a case, the relays taking turns, so that what else the machine does meets all.
 async fn measure(case: Case, rounds: usize, relays: &[Relay]) -> Vec<Row> {
-    let row = |relay: &Relay| Row { case, relay: relay.label(), rounds: Vec::new() };
+    let row = |relay: &Relay| {
+        let (relay, mtu) = (relay.label.clone(), relay.mtu);
+        Row { case, relay, mtu, rounds: Vec::new() }
+    };
     let mut rows: Vec<Row> = relays.iter().map(row).collect();
     let mut order: Vec<usize> = (0..relays.len()).collect();
     for _ in 0..rounds {
@@ -174,7 +210,7 @@ async fn round(case: Case, relay: &Relay) -> Result<Sample, Failure> {
         window,
         ..Plan::default()
     };
-    let session = Session::connect(&relay.server()?, plan).await?;
+    let session = Session::connect(&relay.server, plan).await?;
     let before = relay.cpu()?;
     let report = session.run(&ProgressBar::hidden()).await?;
     tokio::time::sleep(REST).await;

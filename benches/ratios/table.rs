@@ -22,13 +22,20 @@ pub(crate) struct Sample {
 pub(crate) struct Row {
     pub(crate) case: Case,
     pub(crate) relay: String,
+    /// Largest datagram, where the relay speaks QUIC.
+    pub(crate) mtu: Option<u16>,
     /// Or why the round did not come to an end.
     pub(crate) rounds: Vec<Result<Sample, String>>,
 }
 
 /// What the ratios are to, and the heading of their column.
-const REFERENCES: [(&str, &str); 3] =
-    [("udp floor", "/ udp"), ("tcp floor", "/ tcp"), ("tls floor", "/ tls")];
+const REFERENCES: [(&str, &str); 5] = [
+    ("quic floor", "/ quic, same MTU"),
+    ("udp floor", "/ udp"),
+    ("tcp floor", "/ tcp"),
+    ("tls floor", "/ tls"),
+    ("slim, gRPC", "/ slim, gRPC"),
+];
 
 impl Row {
     fn median(&self, of: impl Fn(&Sample) -> f64) -> Option<f64> {
@@ -48,7 +55,8 @@ impl Row {
 
     fn ratio_to(&self, rows: &[Self], reference: &str) -> Option<(f64, f64, f64)> {
         let same = |other: &&Self| {
-            other.relay == reference
+            other.relay.starts_with(reference)
+                && (other.mtu == self.mtu || other.mtu.is_none() || self.mtu.is_none())
                 && other.case.size == self.case.size
                 && other.case.rate == self.case.rate
         };
@@ -70,7 +78,7 @@ pub(crate) fn load(rate: Option<u64>) -> String {
 /// The rows as a table, a block per case.
 pub(crate) fn text(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:>7}  {:<10} {:<12} {:>10} {:>9} {:>9}",
+        "{:>7}  {:<10} {:<18} {:>10} {:>9} {:>9}",
         "payload", "load", "relay", "ns CPU/msg", "msg/s", "p50 [µs]"
     );
     for (_, heading) in REFERENCES {
@@ -78,7 +86,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
     }
     for row in rows {
         let case = row.case;
-        let _ = write!(text, "\n{:>7}  {:<10} {:<12}", case.size, load(case.rate), row.relay);
+        let _ = write!(text, "\n{:>7}  {:<10} {:<18}", case.size, load(case.rate), row.relay);
         if let (Some(cpu), Some(throughput), Some(latency)) = (
             row.median(|sample| sample.cpu_ns),
             row.median(|sample| sample.throughput),
@@ -128,6 +136,7 @@ pub(crate) fn json(rows: &[Row]) -> Value {
             "payload_bytes": row.case.size,
             "rate": row.case.rate,
             "relay": row.relay,
+            "mtu": row.mtu,
             "messages": row.case.messages,
             "rounds": rounds(row),
             "cpu_ratio_to": ratios(row),

@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 use tokio::task::LocalSet;
 
 use self::load::Load;
-use self::node::Node;
+use self::node::{MTU, Node};
 use self::report::{Case, Row, Sample};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -144,13 +144,13 @@ fn start(args: &Args) -> Result<(Vec<Node>, Vec<Target>), Failure> {
     for (label, program) in [this].iter().chain(&args.node) {
         if format!("{label}, 1 core").contains(&args.only) {
             add(
-                Node::ours(format!("{label}, 1 core"), program, 1, scratch)?,
+                Node::ours(format!("{label}, 1 core"), program, 1, MTU, scratch)?,
                 &[("", Placement::Any)],
             );
         }
         let both = [(", same", Placement::SameCore), (", other", Placement::OtherCore)];
         if format!("{label}, all cores").contains(&args.only) {
-            let node = Node::ours(format!("{label}, all cores"), program, 0, scratch)?;
+            let node = Node::ours(format!("{label}, all cores"), program, 0, MTU, scratch)?;
             add(node, if args.subscribers == 1 { &both } else { &[("", Placement::Any)] });
         }
     }

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 
+/// Native datagrams on an Ethernet.
+pub(crate) const MTU: u16 = 1452;
+
 /// A running node; ends with its handle.
 pub(crate) struct Node {
     pub(crate) label: String,
@@ -31,11 +34,13 @@ struct Thread {
 const START: Duration = Duration::from_secs(180);
 
 impl Node {
-    /// Our node, from `program`, with `cores` cores (0: all).
+    /// Our node, from `program`, with `cores` cores (0: all) and native datagrams of up to `mtu`
+    /// bytes.
     pub(crate) fn ours(
         label: String,
         program: &Path,
         cores: usize,
+        mtu: u16,
         scratch: &Path,
     ) -> Result<Self, Failure> {
         let address = free_address()?;
@@ -45,7 +50,7 @@ impl Node {
             format!(
                 "admin: none\ntracing: {{log_level: error}}\nruntime: {{n_cores: {cores}}}\n\
                  services:\n  slim/0:\n    dataplane:\n      servers:\n        \
-                 - endpoint: \"{address}\"\n          tls: {{insecure: true}}\n"
+                 - endpoint: \"{address}\"\n          tls: {{insecure: true}}\n          quic: {{mtu: {mtu}}}\n"
             ),
         )?;
         let node = Self::start(label, address, Command::new(program).arg("--config").arg(&file));

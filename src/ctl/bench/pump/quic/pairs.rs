@@ -8,7 +8,7 @@ use quinn_proto::{
     StreamId, VarInt,
 };
 use slim_wire::CloseCode;
-use slim_wire::limits::LANES;
+use slim_wire::limits::{LANES, PACKING_THRESHOLD_BYTES};
 
 use super::control::Control;
 use crate::link::quic::transport::{Admit, Application};
@@ -43,8 +43,8 @@ struct End {
 /// still in the processor's cache when it leaves.
 const WAITING_BYTES: usize = 256 * 1024;
 
-/// What is read is copied into buffers of this size. To hand it on as it came costs more: every
-/// packet that leaves then looks for its bytes among many small pieces.
+/// Small pieces are copied into buffers of this size: otherwise every packet that leaves looks for
+/// its bytes among many of them, which costs as much or more. Large ones leave as they came.
 const PACK_BYTES: usize = 16 * 1024;
 
 /// Bytes for one lane.
@@ -56,13 +56,17 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn push(&mut self, chunk: &Bytes) {
+    fn push(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        if chunk.len() > PACKING_THRESHOLD_BYTES {
+            self.seal();
+            return self.full.push_back(chunk);
+        }
         if self.pack.capacity() - self.pack.len() < chunk.len() {
             self.seal();
-            self.pack.reserve(chunk.len().max(PACK_BYTES));
+            self.pack.reserve(PACK_BYTES);
         }
-        self.pack.extend_from_slice(chunk);
-        self.bytes += chunk.len();
+        self.pack.extend_from_slice(&chunk);
     }
 
     fn seal(&mut self) {
@@ -164,7 +168,7 @@ fn read(connection: &mut Connection, stream: StreamId, waiting: &mut Waiting, ro
     let mut all = false;
     while waiting.bytes < room && !all {
         match chunks.next(room - waiting.bytes) {
-            Ok(Some(chunk)) => waiting.push(&chunk.bytes),
+            Ok(Some(chunk)) => waiting.push(chunk.bytes),
             Ok(None) | Err(ReadError::Blocked | ReadError::Reset(_)) => all = true,
         }
     }
