@@ -52,7 +52,7 @@ pub struct Chunk {
 /// The queue of a native link's datagrams; those before it are its lanes.
 pub const DATAGRAMS: u8 = LANES;
 
-/// A packed buffer is closed at this size: the largest HTTP/2 frame that published clients take.
+/// A packed buffer holds no more: the largest HTTP/2 frame that published clients take.
 const PACK_BYTES: usize = 16 * 1024;
 
 /// The largest piece handed to a transport at once, so that what a stuck transport holds beside
@@ -171,12 +171,16 @@ impl Queue {
     fn push_piece(&mut self, piece: &Bytes, messages: u32) {
         let charge = charge(piece.len(), messages);
         if piece.len() <= PACKING_THRESHOLD_BYTES {
+            if self.pack.len() + piece.len() > PACK_BYTES {
+                self.close_pack();
+            }
+            if self.pack.is_empty() && !self.segments.is_empty() {
+                // More is under way than a small buffer will hold.
+                self.pack.reserve(PACK_BYTES);
+            }
             self.pack.extend_from_slice(piece);
             self.pack_messages += u64::from(messages);
             self.pack_charge += charge;
-            if self.pack.len() >= PACK_BYTES {
-                self.close_pack();
-            }
         } else {
             self.close_pack();
             let (bytes, messages) = (piece.clone(), messages.into());

@@ -4,7 +4,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use slim_compat_grpc::transcode;
 use slim_wire::limits::PACKING_THRESHOLD_BYTES;
-use slim_wire::{Class, Encoding, Envelope, Frames, Header};
+use slim_wire::{Class, Encoding, Envelope, Frames, Header, Pieces};
 
 use super::core::{Core, CoreConfig};
 use super::counters::{Counters, DropReason};
@@ -101,7 +101,11 @@ impl Core {
         let mut targets = std::mem::take(&mut self.targets);
         let waits = std::mem::take(&mut targets.waits)
             && !(targets.local.is_empty() && targets.remote.is_empty());
-        let own = (waits && envelope.body.iter().any(shares_memory)).then(|| own_memory(envelope));
+        let shared = targets.local.len() + targets.remote.len() > 1
+            && envelope.body.len() > 1
+            && envelope.len() > PACKING_THRESHOLD_BYTES;
+        let own = (shared || (waits && envelope.body.iter().any(shares_memory)))
+            .then(|| own_memory(envelope));
         let envelope = own.as_ref().unwrap_or(envelope);
         targets.local.drain(..).for_each(|target| self.push(target, envelope, now));
         self.send_remote(&mut targets.remote, envelope);
@@ -226,10 +230,11 @@ fn shares_memory(piece: &Bytes) -> bool {
     piece.len() > PACKING_THRESHOLD_BYTES && piece.len() <= SHARED_BUFFER_BYTES
 }
 
-/// The envelope in memory of its own, for all its targets. As it came it may be a small part of a
-/// receive buffer, which would stay for as long as the message waits: many times what its queue
-/// is charged.
+/// The envelope in one piece of memory of its own, for all its targets. As it came it may be a
+/// small part of a receive buffer, which would stay for as long as the message waits, many times
+/// what its queue is charged; or in pieces so small that each target would copy them.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    let body = envelope.body.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
+    let mut body = Pieces::new();
+    body.push(envelope.body.concat().into());
     Envelope { header: envelope.header, messages: envelope.messages, body }
 }

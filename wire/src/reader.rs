@@ -92,8 +92,8 @@ impl FrameReader {
             return Ok(None);
         }
         let (mut frames, mut length) = (1, first.length());
+        cursor.skip(first.length());
         if !first.is_anycast() {
-            cursor.skip(first.length());
             while length < RUN_BYTES
                 && let Some(next) = cursor.header()
                 // One with a wrong length is reported when it comes first.
@@ -106,12 +106,13 @@ impl FrameReader {
                 frames += 1;
             }
         }
-        Ok(Some(Run { header: first, frames, body: self.take(length) }))
+        let chunks = cursor.chunk + 1;
+        Ok(Some(Run { header: first, frames, body: self.take(length, chunks) }))
     }
 
-    /// Cuts `length` bytes off the front.
-    fn take(&mut self, length: usize) -> Pieces {
-        let (mut pieces, mut rest) = (Pieces::new(), length);
+    /// Cuts `length` bytes off the front, which lie in about `chunks` chunks.
+    fn take(&mut self, length: usize, chunks: usize) -> Pieces {
+        let (mut pieces, mut rest) = (Pieces::with_capacity(chunks), length);
         self.buffered -= length;
         while rest > 0 {
             let Some(front) = self.chunks.front_mut() else {
@@ -204,7 +205,7 @@ impl Iterator for Frames {
     fn next(&mut self) -> Option<Self::Item> {
         let header = Cursor { reader: &self.0, chunk: 0, offset: 0 }.header()?;
         let length = header.length();
-        (HEADER_BYTES..=self.0.buffered).contains(&length).then(|| (header, self.0.take(length)))
+        (HEADER_BYTES..=self.0.buffered).contains(&length).then(|| (header, self.0.take(length, 1)))
     }
 }
 
