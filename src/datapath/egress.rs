@@ -139,7 +139,8 @@ impl Egress {
         let len: usize = frame.iter().map(Bytes::len).sum();
         if envelope.header.class == Class::BestEffort && len <= self.datagram_bytes {
             let bytes = match frame.as_slice() {
-                [whole] => whole.clone(),
+                // A small one would hold on to the receive buffer that it came in.
+                [whole] if len > PACKING_THRESHOLD_BYTES => whole.clone(),
                 pieces => pieces.concat().into(),
             };
             let queue = &mut self.queues[usize::from(DATAGRAMS)];

@@ -103,6 +103,16 @@ impl Table {
     ) {
         let space = header.encoding.space();
         let Name { prefix, id } = header.destination;
+        // Several links may lead to one node, which is to get a message once.
+        let mut nodes = SmallVec::<[u64; 4]>::new();
+        let mut deliver = |port: &Arc<Port>| match port.framing() {
+            Framing::Node(node) if nodes.contains(&node) => {}
+            Framing::Node(node) => {
+                nodes.push(node);
+                deliver(port);
+            }
+            Framing::Grpc | Framing::Native => deliver(port),
+        };
         match (header.fanout, id) {
             (1, Id::ANY) => {
                 let members = self.prefixes.get_mut(&(space, prefix));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use quinn_proto::ClientConfig;
@@ -56,12 +56,16 @@ pub(super) async fn keep_up(uplink: Uplink, host: Rc<Host>, dials: Rc<Dials>) {
     stop.run_until_cancelled(async {
         let mut pauses = pauses();
         loop {
+            let begun = Instant::now();
             let ended = match once(&uplink, &dials).await {
                 Ok(ended) => ended,
                 Err(error) => LinkEnd { was_open: false, reason: error.to_string() },
             };
             if ended.was_open {
-                pauses = self::pauses();
+                // One that ends at once, again and again, is not to be tried ever faster.
+                if begun.elapsed() > LONGEST_PAUSE {
+                    pauses = self::pauses();
+                }
                 info!(peer = %uplink.shown(), reason = ended.reason, "link to another node ended");
             } else {
                 host.report(Incident::LinkFailed, &uplink.shown(), &ended.reason);

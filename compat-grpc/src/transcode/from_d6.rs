@@ -64,6 +64,7 @@ struct Reading<'a> {
     blob: &'a [u8],
     identity: Option<&'a str>,
     metadata: Vec<(&'a str, &'a str)>,
+    metadata_seen: usize,
     collector: Collector,
 }
 
@@ -177,15 +178,18 @@ impl<'a> Reading<'a> {
                 _ => {}
             }
         }
+        // Repeated keys count too: each is looked for among all that came before.
+        self.metadata_seen += 1;
+        if self.metadata_seen > METADATA_ENTRIES + TYPED_KEYS + 1 {
+            let (limit, got) = (METADATA_ENTRIES as u64, self.metadata_seen as u64);
+            return Err(DecodeError::TooLarge { field: "metadata entries", limit, got });
+        }
         if key == IDENTITY {
             self.identity = Some(value);
         } else if let Some(entry) = self.metadata.iter_mut().find(|(known, _)| *known == key) {
             entry.1 = value;
-        } else if self.metadata.len() < METADATA_ENTRIES + TYPED_KEYS {
-            self.metadata.push((key, value));
         } else {
-            let (limit, got) = (METADATA_ENTRIES as u64, self.metadata.len() as u64 + 1);
-            return Err(DecodeError::TooLarge { field: "metadata entries", limit, got });
+            self.metadata.push((key, value));
         }
         Ok(())
     }

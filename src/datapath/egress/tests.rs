@@ -88,6 +88,16 @@ fn best_effort_that_fits_leaves_as_datagrams_of_one_message_each() {
 }
 
 #[test]
+fn a_small_datagram_that_waits_holds_no_receive_buffer() {
+    let mut egress = egress(Framing::Native);
+    egress.allow_datagrams(1000);
+    let run = native(&header(Class::BestEffort, Encoding::Native, 0), &[10], 500);
+    admit_and_push(&mut egress, &run);
+    assert!(run.body[0].is_unique());
+    assert_eq!(egress.pop(DATAGRAMS).map(|chunk| chunk.bytes.to_vec()), Some(run.body.concat()));
+}
+
+#[test]
 fn on_its_way_to_a_node_a_frame_loses_a_hop_and_nothing_else() {
     let mut egress = egress(Framing::Node(1));
     let run = native(&header(Class::Reliable, Encoding::Native, 1), &[10, 3000, 20], 1400);

@@ -221,3 +221,14 @@ fn a_channel_reaches_members_here_and_every_node_but_the_one_it_comes_from() {
     table.unsubscribe(Space::Native, name(7, 0), elsewhere.id());
     assert_eq!(targets(&mut table, name(7, 0), 50, from_there), [member.id()]);
 }
+
+#[test]
+fn a_node_with_several_links_gets_a_message_once() {
+    let (mut table, ports, nodes) = (Table::new(0), ports(), routes([1, 1, 2]));
+    nodes.iter().for_each(|node| table.subscribe(Space::Native, name(7, 0), node));
+    for fanout in [1, 50] {
+        let reached = targets(&mut table, name(7, 5), fanout, &ports[0]);
+        assert_eq!(reached, [nodes[0].id(), nodes[2].id()], "an id that is not known here");
+    }
+    assert_eq!(targets(&mut table, name(7, 0), 50, &ports[0]).len(), 2);
+}

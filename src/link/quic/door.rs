@@ -138,6 +138,7 @@ impl Door {
     ) {
         let host = Rc::clone(&self.host);
         let turn = Turn { host: &host, node: self.node, now };
+        let accepted = matches!(origin, Origin::Accepted);
         let peer = Peer::new(remote, origin, place, &turn);
         let deadline = peer.deadline(&turn);
         let peers = &mut self.peers[id.socket];
@@ -146,7 +147,7 @@ impl Door {
         }
         peers[id.connection] = Some(Box::new(peer));
         self.arm(id, deadline);
-        self.greeting += 1;
+        self.greeting += usize::from(accepted);
     }
 
     /// Lets a connection's peer do a part of its turn, and minds what came of it.
@@ -178,7 +179,7 @@ impl Door {
                 T::default()
             }
         };
-        if was_greeting && !peer.is_greeting() {
+        if was_greeting && !peer.is_greeting() && peer.was_accepted() {
             self.greeting -= 1;
         }
         match (link, peer.link()) {

@@ -255,7 +255,7 @@ impl Driver {
             let at = match self.own_socket(remote.is_ipv6()) {
                 Ok(at) => at,
                 Err(error) => {
-                    self.door.host.report(Incident::LinkFailed, &remote, &error);
+                    let _ = ended.send(LinkEnd { was_open: false, reason: error.to_string() });
                     continue;
                 }
             };
@@ -266,7 +266,9 @@ impl Driver {
                     let origin = Origin::Dialed { routes, ended: Some(ended) };
                     self.door.dialed(id, remote, origin, now);
                 }
-                Err(error) => self.door.host.report(Incident::LinkFailed, &remote, &error),
+                Err(error) => {
+                    let _ = ended.send(LinkEnd { was_open: false, reason: error.to_string() });
+                }
             }
         }
     }

@@ -32,6 +32,9 @@ pub(super) struct Pause {
 /// Bytes of one lane that are read before others have their turn.
 const TURN_BYTES: usize = 256 * 1024;
 
+/// Begun frames of up to this many bytes do not count in `limits.partial_bytes`.
+const SMALL_BYTES: usize = 64 * 1024;
+
 /// How a read of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
@@ -61,7 +64,9 @@ impl Inbound {
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let begun = self.frames.settle();
         self.begun = if begun == 0 { None } else { self.begun.or(Some(now)) };
-        self.partial.resize(begun)
+        // What a small frame has begun is less than what QUIC itself keeps for the lane; so links
+        // that begin large ones never cost others their small ones.
+        self.partial.resize(if begun <= SMALL_BYTES { 0 } else { begun })
     }
 
     /// Whether all that the peer sent has been forwarded, up to the end of the stream.

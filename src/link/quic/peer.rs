@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::control::{Control, payload_of, texts_of};
 use super::ingress::Ingress;
 use super::lane::{Inbound, LaneStopped, Outbound, Read, read_stream};
+use super::settings;
 use crate::datapath::{Core, DATAGRAMS, Fate, Framing, LinkId, RefuseReason};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
@@ -142,6 +143,10 @@ impl Peer {
         }
     }
 
+    pub(super) fn was_accepted(&self) -> bool {
+        matches!(self.origin, Origin::Accepted)
+    }
+
     pub(super) fn is_greeting(&self) -> bool {
         matches!(self.state, State::Greeting { .. })
     }
@@ -172,6 +177,8 @@ impl Peer {
         match self.state {
             State::Greeting { until } | State::Finishing { until } => Some(until),
             State::Ended => None,
+            // It is this node that reads no further.
+            State::Open(_) if turn.host.stop_reading.get() => None,
             State::Open(_) => {
                 let lanes = self.inbound.iter();
                 let of = |lane: &Inbound| match (&lane.pause, lane.begun) {
@@ -250,7 +257,10 @@ impl Peer {
             more |= self.read_control(connection, turn)?;
         }
         match self.state {
-            State::Open(_) if turn.host.stop_reading.get() => return Ok(false),
+            State::Open(link) if turn.host.stop_reading.get() => {
+                self.forward_held(link, turn);
+                return Ok(false);
+            }
             State::Open(link) => {
                 more |= self.read_lanes(connection, link, turn)?;
                 self.read_datagrams(connection, link, turn)?;
@@ -269,6 +279,8 @@ impl Peer {
                 return Err(Fault { incident: None, code, reason });
             }
             State::Finishing { until } if turn.now >= until => {
+                // It was too slow to take what was written last.
+                turn.host.core.borrow().counters().evicted.add(1);
                 let (code, reason) = (CloseCode::Stopping, "this node stops".into());
                 return Err(Fault { incident: None, code, reason });
             }
@@ -295,6 +307,7 @@ impl Peer {
                 match (header.kind()?, &self.state) {
                     (FrameKind::Hello, State::Greeting { .. }) => {
                         self.open(Hello::decode(&payload)?, turn)?;
+                        settings::allow_lanes(connection);
                     }
                     (FrameKind::Subscribe | FrameKind::Unsubscribe, State::Open(link)) => {
                         let link = *link;
@@ -331,6 +344,10 @@ impl Peer {
                 theirs.frame_bytes
             );
             return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
+        }
+        if theirs.role == Role::Node && theirs.node == turn.node {
+            let reason = "node: expected another than this one, got a link to itself";
+            return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));
         }
         let Some(place) = host.places.take_link() else {
             let reason = "links: all of limits.links are taken";
@@ -439,6 +456,14 @@ impl Peer {
             more |= self.readable & bit != 0 && inbound.pause.is_none();
         }
         Ok(more)
+    }
+
+    /// What lanes held back was read before the node stopped reading.
+    fn forward_held(&mut self, link: LinkId, turn: &Turn<'_>) {
+        let mut core = turn.host.core.borrow_mut();
+        for envelope in self.inbound.iter_mut().filter_map(|inbound| inbound.held.take()) {
+            core.forward(link, &envelope, turn.now);
+        }
     }
 
     fn read_datagrams(

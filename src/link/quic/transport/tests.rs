@@ -102,7 +102,10 @@ impl Application for Talker {
         _now: Instant,
     ) {
         match event {
-            Event::Connected => self.outbound = connection.streams().open(Dir::Uni),
+            Event::Connected => settings::allow_lanes(connection),
+            Event::Stream(StreamEvent::Available { .. }) if self.outbound.is_none() => {
+                self.outbound = connection.streams().open(Dir::Uni);
+            }
             Event::Stream(StreamEvent::Opened { .. }) => {
                 self.inbound = connection.streams().accept(Dir::Uni);
                 self.readable = true;

@@ -11,6 +11,7 @@ use slim_wire::CloseCode;
 use slim_wire::limits::{LANES, PACKING_THRESHOLD_BYTES};
 
 use super::control::Control;
+use crate::link::quic::settings;
 use crate::link::quic::transport::{Admit, Application};
 
 /// Connections in pairs: what comes on a lane of one leaves on the same lane of the other.
@@ -232,10 +233,8 @@ impl Application for Pairs {
             Event::Stream(event) => self.stream_event(id, connection, event),
             // What has arrived is still handed on: the client knows that it has.
             Event::ConnectionLost { .. } => self.pump(id, connection, usize::MAX),
-            Event::Connected
-            | Event::HandshakeDataReady
-            | Event::DatagramReceived
-            | Event::DatagramsUnblocked => {}
+            Event::Connected => settings::allow_lanes(connection),
+            Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {}
         }
     }
 
