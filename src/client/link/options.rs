@@ -34,7 +34,8 @@ pub struct LinkOptions {
     /// carries it. Default 1,452, an Ethernet; 65,000 is fastest where node and app share a
     /// machine.
     pub mtu: u16,
-    /// Longest frame to take, in bytes with its header of 104; up to 16 MiB. Default 4 MiB.
+    /// Longest frame to take, in bytes with its header of 104; up to 16 MiB. A node refuses
+    /// a link that takes less than it does itself (`limits.message_bytes`). Default 4 MiB.
     pub frame_bytes: u32,
     /// How long connecting may take, all addresses of the host together. Default 5 s.
     pub connect_timeout: Duration,

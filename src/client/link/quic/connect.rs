@@ -23,8 +23,9 @@ use crate::link::quic::settings::{self, QuicSettings};
 /// quinn puts ten packets into one send with segmentation offload; the kernel takes 64 KiB.
 const LARGEST_MTU_FOR_OFFLOAD: u16 = 6500;
 
-const KEEP_ALIVE: Duration = Duration::from_secs(8);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A node that has crashed says nothing, unlike a closed TCP connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the system may keep for the socket; it caps this by itself.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
