@@ -112,6 +112,21 @@ pub struct Header {
 impl Header {
     /// The hop limit that published clients use from release 2.0 on.
     pub const DEFAULT_TTL: u8 = 8;
+
+    /// That of a frame on a control stream, which goes no further than the other end of the link.
+    pub const fn control(flags: Flags, source: Name, destination: Name) -> Self {
+        Self {
+            kind: Kind::Publish,
+            class: Class::Control,
+            encoding: Encoding::Native,
+            flags,
+            ttl: 0,
+            fanout: 0,
+            lane: 0,
+            source,
+            destination,
+        }
+    }
 }
 
 /// Bytes as they arrived, in the pieces in which they did.

@@ -97,6 +97,11 @@ pub struct Name {
     pub id: Id,
 }
 
+impl Name {
+    /// What a control frame names where there is nobody to name.
+    pub const NOBODY: Self = Self { prefix: Prefix([0; 3]), id: Id::ANY };
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.prefix, self.id)

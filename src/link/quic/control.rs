@@ -1,10 +1,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use quinn_proto::{Connection, StreamId, WriteError};
 use slim_wire::limits::HEADER_BYTES;
-use slim_wire::{
-    Class, Encoding, Flags, FrameHeader, FrameKind, FrameReader, Header, Hello, Id, Kind, Name,
-    Prefix, SessionIds,
-};
+use slim_wire::{Flags, FrameHeader, FrameKind, FrameReader, Header, Hello, Name, SessionIds};
 
 use super::lane::LaneStopped;
 
@@ -27,8 +24,6 @@ const UNREAD_BYTES: usize = 64 * 1024;
 
 /// Requests that may wait for the cores before more are read.
 const WAITING: usize = 4096;
-
-const NOBODY: Name = Name { prefix: Prefix([0; 3]), id: Id::ANY };
 
 impl Control {
     pub(super) fn new() -> Self {
@@ -58,17 +53,7 @@ impl Control {
     }
 
     fn send(&mut self, kind: FrameKind, flags: Flags, request: u32, payload: &[u8]) {
-        let header = Header {
-            kind: Kind::Publish,
-            class: Class::Control,
-            encoding: Encoding::Native,
-            flags,
-            ttl: 0,
-            fanout: 0,
-            lane: 0,
-            source: NOBODY,
-            destination: NOBODY,
-        };
+        let header = Header::control(flags, Name::NOBODY, Name::NOBODY);
         let ids = SessionIds { session: 0, message: request };
         let head = FrameHeader::new(kind, &header, ids, 0, payload.len());
         self.out.reserve(HEADER_BYTES + payload.len());

@@ -8,13 +8,13 @@ use quinn::{
     TransportConfig, TransportErrorCode, VarInt,
 };
 use slim_wire::limits::LANES;
-use slim_wire::{CloseCode, DecodeError, FrameHeader, FrameKind, Hello, Role, SessionIds};
+use slim_wire::{CloseCode, DecodeError, FrameHeader, FrameKind, Hello, Name, Role, SessionIds};
 use socket2::{Domain, Socket, Type};
 use tokio_util::task::TaskTracker;
 
 use super::reader::{FrameStream, read_control, read_datagrams, read_lanes};
 use super::writer::{write_control, write_lane};
-use super::{NOBODY, Quic, Shared, control_header, reason_of, tls};
+use super::{Quic, Shared, control_header, reason_of, tls};
 use crate::client::link::error::one_line;
 use crate::client::link::outbound::Outbound;
 use crate::client::link::{LinkError, LinkOptions, Place};
@@ -173,7 +173,7 @@ fn start(
 
 async fn say_hello(send: &mut SendStream, options: &LinkOptions) -> Result<(), ()> {
     let hello = Hello { role: Role::App, node: 0, frame_bytes: options.frame_bytes }.encode();
-    let header = control_header(options.name.as_ref(), NOBODY);
+    let header = control_header(options.name.as_ref(), Name::NOBODY);
     let frame = slim_wire::frame(FrameKind::Hello, &header, SessionIds::default(), &[], &hello)
         .map_err(|_| ())?;
     send.write_chunk(frame).await.map_err(|_| ())

@@ -16,8 +16,7 @@ use futures_util::FutureExt;
 use quinn::{Connection, ConnectionError, Endpoint, SendDatagramError, VarInt};
 use slim_wire::limits::LANES;
 use slim_wire::{
-    Class, CloseCode, Encoding, Flags, FrameHeader, FrameKind, Header, Kind, Name, SessionIds,
-    TextName, lane,
+    Class, CloseCode, Flags, FrameHeader, FrameKind, Header, Name, SessionIds, TextName, lane,
 };
 use tokio_util::task::TaskTracker;
 
@@ -251,21 +250,8 @@ impl Drop for Quic {
 
 /// The header of a control frame.
 fn control_header(source: Option<&TextName>, destination: Name) -> Header {
-    Header {
-        kind: Kind::Publish,
-        class: Class::Control,
-        encoding: Encoding::Native,
-        flags: Flags::empty(),
-        ttl: 0,
-        fanout: 0,
-        lane: 0,
-        source: source.map_or(NOBODY, TextName::to_name),
-        destination,
-    }
+    Header::control(Flags::empty(), source.map_or(Name::NOBODY, TextName::to_name), destination)
 }
-
-/// The name in a control frame that names nobody.
-const NOBODY: Name = Name { prefix: slim_wire::Prefix([0; 3]), id: slim_wire::Id::ANY };
 
 /// A connection's end as its reason.
 fn reason_of(error: &ConnectionError) -> LinkError {

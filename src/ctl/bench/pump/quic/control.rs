@@ -2,8 +2,7 @@ use bytes::{Buf, BytesMut};
 use quinn_proto::{Connection, StreamId};
 use slim_wire::limits::GRPC_MESSAGE_BYTES;
 use slim_wire::{
-    Class, DecodeError, Encoding, Flags, FrameKind, FrameReader, Frames, Header, Hello, Id, Kind,
-    Name, Prefix, Role, SessionIds,
+    DecodeError, Flags, FrameKind, FrameReader, Frames, Header, Hello, Name, Role, SessionIds,
 };
 
 /// The control stream of one end: as much of the protocol as its client needs to begin.
@@ -15,8 +14,6 @@ pub(super) struct Control {
 
 /// Longest control frame.
 const FRAME_BYTES: usize = 8 * 1024;
-
-const NOBODY: Name = Name { prefix: Prefix([0; 3]), id: Id::ANY };
 
 impl Default for Control {
     fn default() -> Self {
@@ -61,17 +58,7 @@ impl Control {
     }
 
     fn answer(&mut self, kind: FrameKind, message: u32, payload: &[u8]) {
-        let header = Header {
-            kind: Kind::Publish,
-            class: Class::Control,
-            encoding: Encoding::Native,
-            flags: Flags::empty(),
-            ttl: 0,
-            fanout: 0,
-            lane: 0,
-            source: NOBODY,
-            destination: NOBODY,
-        };
+        let header = Header::control(Flags::empty(), Name::NOBODY, Name::NOBODY);
         let ids = SessionIds { session: 0, message };
         let frame = slim_wire::frame(kind, &header, ids, &[], payload);
         self.answers.extend_from_slice(&frame.expect("an answer is short"));
