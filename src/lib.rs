@@ -3,7 +3,7 @@
 //! The rooms of the house, from the bottom up: [`datapath`] routes messages and knows neither
 //! sockets nor clocks; [`link`] turns bytes of sockets into messages and back; [`node`] puts
 //! cores, listeners and the admin endpoint together and drives them. [`client`] is the other end of a
-//! link, for apps; it shares nothing with the node but the wire. [`demo`] shows the two at work;
+//! link, for apps; with the node it shares the wire and how QUIC is spoken. [`demo`] shows the two at work;
 //! [`ctl`] is what `slimctl` does.
 
 pub mod client;

@@ -310,6 +310,7 @@ fn too_much_beside_the_payload_is_refused() {
         (publish(2, &long, b"", &[]), "session part"),
         (publish(2, "", b"", &[("key", &long)]), "session part"),
         (publish(2, "", b"", &keys), "metadata entries"),
+        (publish(2, "", b"", &[("the same", ""); 300]), "metadata entries"),
         (unknown.concat(), "unknown fields"),
     ] {
         let error = d6_to_native(&message, 5).expect_err("it is too much");

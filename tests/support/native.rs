@@ -101,8 +101,8 @@ pub(crate) fn hello(payload: &[u8]) -> Bytes {
     request(FrameKind::Hello, 0, name("org/ns/raw"), payload)
 }
 
-/// How a raw client speaks QUIC.
-pub(crate) fn client_config(alpn: &[u8], transport: TransportConfig) -> ClientConfig {
+/// What a raw client takes for TLS: any certificate.
+pub(crate) fn tls(alpn: &[u8]) -> QuicClientConfig {
     let provider = quic_provider();
     let anyone = AcceptAny::new(&provider);
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
@@ -112,8 +112,12 @@ pub(crate) fn client_config(alpn: &[u8], transport: TransportConfig) -> ClientCo
         .with_custom_certificate_verifier(anyone)
         .with_no_client_auth();
     tls.alpn_protocols = vec![alpn.to_vec()];
-    let quic = QuicClientConfig::try_from(tls).expect("a suite for QUIC");
-    let mut config = ClientConfig::new(Arc::new(quic));
+    QuicClientConfig::try_from(tls).expect("a suite for QUIC")
+}
+
+/// How a raw client speaks QUIC.
+pub(crate) fn client_config(alpn: &[u8], transport: TransportConfig) -> ClientConfig {
+    let mut config = ClientConfig::new(Arc::new(tls(alpn)));
     config.transport_config(Arc::new(transport));
     config
 }

@@ -12,17 +12,18 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{
     ClientConfig, ConnectError, ConnectionId, Endpoint, EndpointConfig, Side, TransportError,
 };
-use slim_quic::link::quic::tls::{AcceptAny, quic_provider};
 use slim_wire::ALPN;
+
+use super::native::tls;
 
 /// The first datagram of a client that asks for a connection.
 pub(crate) fn first_packet() -> Vec<u8> {
-    first_packet_of(ClientConfig::new(Arc::new(tls())))
+    first_packet_of(ClientConfig::new(Arc::new(tls(ALPN))))
 }
 
 /// The same, with something in it that is no message of TLS.
 pub(crate) fn first_packet_without_tls() -> Vec<u8> {
-    first_packet_of(ClientConfig::new(Arc::new(Garbage(Arc::new(tls())))))
+    first_packet_of(ClientConfig::new(Arc::new(Garbage(Arc::new(tls(ALPN))))))
 }
 
 fn first_packet_of(config: ClientConfig) -> Vec<u8> {
@@ -40,19 +41,6 @@ pub(crate) fn is_retry(datagram: &[u8]) -> bool {
     const LONG_HEADER: u8 = 0x80;
     const TYPE: u8 = 0x30;
     datagram[0] & LONG_HEADER != 0 && datagram[0] & TYPE == TYPE
-}
-
-fn tls() -> crypto::rustls::QuicClientConfig {
-    let provider = quic_provider();
-    let anyone = AcceptAny::new(&provider);
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(anyone)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.try_into().expect("a suite for QUIC")
 }
 
 /// Handshakes that begin with garbage.

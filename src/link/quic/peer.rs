@@ -33,7 +33,8 @@ pub(super) struct Peer {
     datagram_bytes: usize,
     /// When the door looks at this peer next, if nothing arrives before.
     pub(super) armed: Option<Instant>,
-    _places: Vec<OwnedSemaphorePermit>,
+    /// Kept for as long as the connection lasts.
+    places: Vec<OwnedSemaphorePermit>,
 }
 
 enum State {
@@ -132,7 +133,7 @@ impl Peer {
             datagrams_readable: false,
             datagram_bytes: 0,
             armed: None,
-            _places: place.into_iter().collect(),
+            places: place.into_iter().collect(),
         }
     }
 
@@ -353,7 +354,7 @@ impl Peer {
             let reason = "links: all of limits.links are taken";
             return Err(Fault::new(Incident::LinkLimit, CloseCode::Limit, reason));
         };
-        self._places.push(place);
+        self.places.push(place);
         let framing = match theirs.role {
             Role::App => Framing::Native,
             Role::Node => Framing::Node(theirs.node),
