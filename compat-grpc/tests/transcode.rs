@@ -8,10 +8,11 @@ use serde_json::Value;
 use slim_compat_grpc::proto::d6 as proto;
 use slim_compat_grpc::transcode::{TranscodeError, d6_to_native, native_to_d6};
 use slim_compat_grpc::{D6, Dialect};
-use slim_wire::limits::SESSION_PART_BYTES;
-use slim_wire::session::{self, Content, Delivery, FullName, Session, SessionKind};
+use slim_wire::limits::{ROSTER_MEMBERS, SESSION_PART_BYTES};
+use slim_wire::session::{self, Content, Delivery, FullName, RosterMember, Session, SessionKind};
 use slim_wire::{
-    Encoding, Fault, FrameHeader, Header, Id, Kind, Name, Prefix, TextName, hash_component,
+    Class, Encoding, Fault, FrameHeader, Header, Id, Kind, Name, Prefix, SessionIds, TextName,
+    hash_component,
 };
 use support::canonical;
 
@@ -251,6 +252,77 @@ fn what_the_control_plane_asks_of_a_moderator_is_typed() {
 fn comes_back(message: &[u8]) {
     let back = native_to_d6(&d6_to_native(message, 5).expect("a frame")).expect("a message");
     assert_eq!(canonical(&back), canonical(message));
+}
+
+#[test]
+fn a_roster_is_told_in_number_and_one_by_one() {
+    let text: TextName = "org/ns/app/7".parse().expect("a name");
+    let members = vec![
+        RosterMember { name: *named().expect("a name"), native: false },
+        RosterMember { name: FullName::from(&text), native: true },
+    ];
+    let hashes = ["org", "ns", "app"].map(|part| {
+        let hash = hash_component(part);
+        [&[0xFD][..], &hash.to_le_bytes()].concat()
+    });
+    let texts = b"\x01\x03org\x02ns\x03app";
+    let blob = [&[2], BINCODE_NAME, &[0], &hashes.concat(), &[7], texts, &[1]].concat();
+    let message = publish(100, "", &blob, &[("other", "kept")]);
+    let (head, session, payload) = native(&message);
+    assert_eq!(session.content, Content::Roster { members });
+    assert_eq!(head.header(0).expect("a header").class, Class::Control);
+    assert!(payload.is_empty());
+    comes_back(&message);
+}
+
+#[test]
+fn what_is_no_roster_stays_as_it_came() {
+    let member = [BINCODE_NAME, &[1]].concat();
+    let too_many = [&[0xFB, 1, 4][..], &member.repeat(ROSTER_MEMBERS + 1)].concat();
+    let one = |rest: &[u8]| [&[1], BINCODE_NAME, rest].concat();
+    for blob in [Vec::new(), vec![1], one(&[]), one(&[2]), one(&[1, 0]), too_many] {
+        let message = publish(100, "", &blob, &[]);
+        let (_, session, payload) = native(&message);
+        assert_eq!(session.content, Content::Foreign { message_type: 100 });
+        assert_eq!(payload, blob);
+        comes_back(&message);
+    }
+}
+
+#[test]
+fn a_native_member_of_a_group_acknowledges_with_the_type_of_point_to_point() {
+    let name = Name { prefix: Prefix([1, 2, 3]), id: Id::new(4) };
+    let header = Header {
+        kind: Kind::Publish,
+        class: Class::Control,
+        encoding: Encoding::Native,
+        flags: slim_wire::Flags::empty(),
+        ttl: 5,
+        fanout: 1,
+        lane: 0,
+        source: name,
+        destination: name,
+    };
+    for encrypted in [false, true] {
+        let ack = Session {
+            kind: SessionKind::Group,
+            content: Content::Ack,
+            encrypted,
+            ..Session::default()
+        };
+        let ids = SessionIds { session: 6, message: 7 };
+        let frame = session::publish(&header, ids, &ack, b"seven").expect("a frame");
+        let message = native_to_d6(&frame).expect("a message");
+        let decoded = proto::Message::decode(&message[..]).expect("decodable");
+        let Some(proto::message::Type::Publish(publish)) = decoded.r#type else {
+            panic!("a publish");
+        };
+        let told = publish.session.expect("a session header");
+        assert_eq!((told.session_type, told.session_message_type), (2, 3));
+        let (head, session, payload) = native(&message);
+        assert_eq!((session, head.ids(), &payload[..]), (ack, ids, &b"seven"[..]));
+        assert_eq!(head.header(0).expect("a header").class, Class::Control);
+    }
 }
 
 /// Message type, content type, blob and metadata.

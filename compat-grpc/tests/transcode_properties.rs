@@ -88,7 +88,20 @@ fn blob() -> impl Strategy<Value = Vec<u8>> {
         (bincode_name(), bincode_name())
             .prop_map(|(channel, moderator)| [channel, moderator].concat()),
         proposal,
+        roster(),
     ]
+}
+
+fn roster() -> impl Strategy<Value = Vec<u8>> {
+    vec((bincode_name(), any::<bool>()), 0..5).prop_map(|members| {
+        let mut out = Vec::new();
+        integer(members.len() as u64, &mut out);
+        for (name, native) in members {
+            out.extend(name);
+            out.push(native.into());
+        }
+        out
+    })
 }
 
 fn metadata() -> impl Strategy<Value = Vec<u8>> {
@@ -152,7 +165,7 @@ fn session_name() -> impl Strategy<Value = Vec<u8>> {
 prop_compose! {
     fn session_header()(
         kind in prop_oneof![3 => 0..4i32, 1 => any::<i32>()],
-        message_type in prop_oneof![9 => 0..20i32, 1 => any::<i32>()],
+        message_type in prop_oneof![9 => 0..20i32, 1 => Just(100), 1 => any::<i32>()],
         ids: [u32; 2],
         names in [option::of(session_name()), option::of(session_name())],
         unknown in unknown(),
@@ -215,7 +228,10 @@ proptest! {
         let ids = SessionIds { session: numbers[0], message: numbers[1] };
         let takes_payload = !matches!(
             session.content,
-            Content::DiscoveryRequest { .. } | Content::JoinRequest { .. } | Content::ControlAck { .. }
+            Content::DiscoveryRequest { .. }
+                | Content::JoinRequest { .. }
+                | Content::ControlAck { .. }
+                | Content::Roster { .. }
         );
         let payload = if takes_payload { payload } else { Vec::new() };
         let frame = publish(&header, ids, &session, &payload).expect("a frame");

@@ -29,6 +29,10 @@ pub const SESSION_PART_BYTES: usize = 64 * 1024;
 /// of telling their keys apart.
 pub const METADATA_ENTRIES: usize = 256;
 
+/// Members in one list of a group's members. [`SESSION_PART_BYTES`] holds some 700 with texts of
+/// usual length; this one bounds the work before that is known.
+pub const ROSTER_MEMBERS: usize = 1024;
+
 /// Data streams of a native link in each direction. Messages of one session and source share a
 /// lane, so that they keep their order and others do not wait for them.
 pub const LANES: u8 = 8;

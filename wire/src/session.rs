@@ -12,14 +12,16 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::envelope::Header;
 use crate::error::DecodeError;
 use crate::frame::{FrameHeader, FrameKind, SessionIds};
-use crate::limits::{HEADER_BYTES, METADATA_ENTRIES, NAME_COMPONENT_BYTES, SESSION_PART_BYTES};
+use crate::limits::{
+    HEADER_BYTES, METADATA_ENTRIES, NAME_COMPONENT_BYTES, ROSTER_MEMBERS, SESSION_PART_BYTES,
+};
 use crate::name::TextName;
 
 mod archived;
 mod content;
 
-pub use content::{ArchivedContent, ArchivedDelivery, ArchivedFullName};
-pub use content::{Content, Delivery, FullName};
+pub use content::{ArchivedContent, ArchivedDelivery, ArchivedFullName, ArchivedRosterMember};
+pub use content::{Content, Delivery, FullName, RosterMember};
 
 pub use crate::name::{ArchivedId, ArchivedName, ArchivedPrefix, ArchivedTextName};
 
@@ -138,7 +140,8 @@ impl Session {
     /// An upper estimate of the archive's length, exact up to names inside the content.
     fn estimate(&self) -> usize {
         const NAMES_BYTES: usize = 256;
-        ROOT_BYTES + self.text_bytes() + self.metadata.len() * 16 + NAMES_BYTES
+        let members = size_of_val(self.content.members());
+        ROOT_BYTES + self.text_bytes() + self.metadata.len() * 16 + NAMES_BYTES + members
     }
 
     fn text_bytes(&self) -> usize {
@@ -153,7 +156,7 @@ impl Session {
 
     /// The texts of all names.
     fn names(&self) -> impl Iterator<Item = [&str; 3]> {
-        let named = self.content.names().into_iter().flatten().filter_map(FullName::texts);
+        let named = self.content.names().filter_map(FullName::texts);
         let ends = [&self.source, &self.destination].into_iter().flatten();
         ends.map(TextName::components).chain(named)
     }
@@ -161,6 +164,7 @@ impl Session {
     fn check(&self) -> Result<(), DecodeError> {
         check_kind(self.kind)?;
         check_encrypted(self.encrypted && !self.content.may_be_encrypted())?;
+        check_members(self.content.members().len())?;
         self.names().try_for_each(check_name)?;
         let keys = self.metadata.iter().map(|(key, _)| key.as_str());
         check_keys(keys, self.metadata.len())
@@ -201,6 +205,10 @@ fn check_encrypted(misplaced: bool) -> Result<(), DecodeError> {
         return Err(DecodeError::Unexpected { field, expected, got: 1 });
     }
     Ok(())
+}
+
+fn check_members(count: usize) -> Result<(), DecodeError> {
+    within("members of a roster", count, ROSTER_MEMBERS)
 }
 
 fn check_name(components: [&str; 3]) -> Result<(), DecodeError> {

@@ -3,8 +3,10 @@
 mod support;
 
 use proptest::prelude::*;
-use slim_wire::limits::{HEADER_BYTES, METADATA_ENTRIES, NAME_COMPONENT_BYTES, SESSION_PART_BYTES};
-use slim_wire::session::{Content, FullName, Session, SessionKind, access, publish};
+use slim_wire::limits::{
+    HEADER_BYTES, METADATA_ENTRIES, NAME_COMPONENT_BYTES, ROSTER_MEMBERS, SESSION_PART_BYTES,
+};
+use slim_wire::session::{Content, FullName, RosterMember, Session, SessionKind, access, publish};
 use slim_wire::{
     Class, DecodeError, Encoding, Flags, FrameHeader, Header, Id, Kind, Name, Prefix, SessionIds,
     TextName,
@@ -65,6 +67,26 @@ fn components_of_names_have_a_limit_wherever_they_stand() {
     assert_eq!(refusal(&session).to_string(), "name component: expected at most 1024, got 1025");
     let longest = TextName::new(["", "", &long[1..]], Id::ANY).expect("at the limit");
     assert!(Session { source: Some(longest), ..Session::default() }.encode().is_ok());
+}
+
+fn roster(members: Vec<RosterMember>) -> Session {
+    Session { content: Content::Roster { members }, ..Session::default() }
+}
+
+#[test]
+fn a_roster_has_a_highest_number_of_members_and_their_names_a_longest_component() {
+    let member = RosterMember { name: NAME.into(), native: true };
+    let error = roster(vec![member.clone(); ROSTER_MEMBERS + 1]).encode().expect_err("too many");
+    assert_eq!(error.to_string(), "members of a roster: expected at most 1024, got 1025");
+    let texts = ["org", "ns", "a-member-of-the-group"].map(Box::from);
+    let named = RosterMember { name: FullName { name: NAME, texts: Some(texts) }, native: false };
+    assert!(roster(vec![named.clone(); 600]).encode().is_ok());
+
+    let long = "x".repeat(NAME_COMPONENT_BYTES + 1);
+    let texts = ["org", &long, "app"].map(Box::from);
+    let long = RosterMember { name: FullName { name: NAME, texts: Some(texts) }, ..member };
+    let error = refusal(&roster(vec![named, long]));
+    assert_eq!(error.to_string(), "name component: expected at most 1024, got 1025");
 }
 
 #[test]

@@ -20,10 +20,9 @@ pub(super) fn read_name(bytes: &mut &[u8]) -> Option<FullName> {
     }
     let [org, namespace, app, id] = numbers;
     let name = Name { prefix: Prefix([org, namespace, app]), id: Id::from_u64(id) };
-    let texts = match take(bytes, 1)? {
-        [0] => None,
-        [1] => Some([read_text(bytes)?, read_text(bytes)?, read_text(bytes)?]),
-        _ => return None,
+    let texts = match read_bool(bytes)? {
+        false => None,
+        true => Some([read_text(bytes)?, read_text(bytes)?, read_text(bytes)?]),
     };
     Some(FullName { name, texts: texts.map(|texts| texts.map(Box::from)) })
 }
@@ -31,6 +30,14 @@ pub(super) fn read_name(bytes: &mut &[u8]) -> Option<FullName> {
 /// The name that `bytes` are, and nothing else.
 pub(super) fn read_only_name(mut bytes: &[u8]) -> Option<FullName> {
     read_name(&mut bytes).filter(|_| bytes.is_empty())
+}
+
+pub(super) fn read_bool(bytes: &mut &[u8]) -> Option<bool> {
+    match take(bytes, 1)? {
+        [0] => Some(false),
+        [1] => Some(true),
+        _ => None,
+    }
 }
 
 fn read_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {

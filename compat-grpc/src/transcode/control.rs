@@ -6,13 +6,16 @@ use std::mem::take;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use slim_wire::DecodeError;
+use slim_wire::limits::ROSTER_MEMBERS;
 use slim_wire::session::{
-    ArchivedContent, ArchivedDelivery, ArchivedFullName, ArchivedSession, Content, Delivery,
-    FullName,
+    ArchivedContent, ArchivedDelivery, ArchivedFullName, ArchivedRosterMember, ArchivedSession,
+    Content, Delivery, FullName, RosterMember,
 };
 
 use super::TranscodeError;
-use super::bincode::{read_integer, read_name, read_only_name, write_integer, write_name};
+use super::bincode::{
+    read_bool, read_integer, read_name, read_only_name, write_integer, write_name,
+};
 use crate::proto::d6::SessionMessageType as MessageType;
 
 /// The sender's token; on every message.
@@ -28,6 +31,10 @@ const DELETE_GROUP: &str = "DELETE_GROUP";
 const TRUE: &str = "true";
 const BUSY: &[u8] = b"busy";
 const POINT_TO_POINT_DISCOVERY: &str = "p2p_session_discovery";
+
+/// The message type of a roster, which only native apps send, and only to each other: far from
+/// those that published releases use.
+const ROSTER: u32 = 100;
 
 /// The most keys that any content types, beside the identity.
 pub(super) const TYPED_KEYS: usize = 2;
@@ -63,6 +70,11 @@ pub(super) fn read<'a>(
     blob: &'a [u8],
     metadata: Vec<(&'a str, &'a str)>,
 ) -> Read<'a> {
+    if message_type == ROSTER
+        && let Some(content) = read_roster(blob)
+    {
+        return Read { content, encrypted: false, content_type, payload: &[], metadata };
+    }
     let known = MessageType::try_from(message_type as i32).ok();
     let typed = known.and_then(|known| read_typed(known, content_type, blob, &metadata));
     let Some((known, mut typed)) = known.zip(typed) else {
@@ -142,6 +154,15 @@ fn read_join(mut blob: &[u8], keys: &Keys<'_>) -> Option<Content> {
         mls: keys.mark(MLS_ENABLED)?,
         as_moderator: keys.mark(IS_MODERATOR)?,
     })
+}
+
+/// The members in number and one by one, each with whether it is native.
+fn read_roster(mut blob: &[u8]) -> Option<Content> {
+    let count = read_integer(&mut blob).filter(|count| *count <= ROSTER_MEMBERS as u64)?;
+    let mut member =
+        || Some(RosterMember { name: read_name(&mut blob)?, native: read_bool(&mut blob)? });
+    let members = (0..count).map(|_| member()).collect::<Option<_>>()?;
+    blob.is_empty().then_some(Content::Roster { members })
 }
 
 /// Metadata, of which only values in the form that published clients write count.
@@ -230,6 +251,16 @@ impl Written<'_> {
         Ok(())
     }
 
+    fn put_roster(&mut self, members: &[ArchivedRosterMember]) -> Result<(), TranscodeError> {
+        self.message_type = ROSTER;
+        write_integer(members.len() as u64, &mut self.blob_start);
+        for member in members {
+            write_name(&member.name, "member", &mut self.blob_start)?;
+            self.blob_start.push(member.native.into());
+        }
+        Ok(())
+    }
+
     /// Returns the metadata keys that are part of the content.
     fn put_content(
         &mut self,
@@ -239,6 +270,11 @@ impl Written<'_> {
         use MessageType::*;
         if let ArchivedContent::Foreign { message_type } = content {
             self.message_type = message_type.to_native();
+            return Ok(&[]);
+        }
+        if let ArchivedContent::Roster { members } = content {
+            expect_no_payload(payload)?;
+            self.put_roster(members)?;
             return Ok(&[]);
         }
         let message_type = message_type(content);
@@ -308,6 +344,6 @@ fn message_type(content: &ArchivedContent) -> MessageType {
         ArchivedContent::Commit => ChannelMlsCommit,
         ArchivedContent::Proposal { .. } => ChannelMlsProposal,
         ArchivedContent::ControlAck { .. } => ChannelMlsAck,
-        ArchivedContent::Foreign { .. } => Unspecified,
+        ArchivedContent::Foreign { .. } | ArchivedContent::Roster { .. } => Unspecified,
     }
 }

@@ -4,7 +4,7 @@ use rkyv::rancor::Failure;
 
 use super::{
     ArchivedFullName, ArchivedSession, ArchivedSessionKind, DecodeError, Session, SessionKind,
-    check_encrypted, check_keys, check_kind, check_name, not_an_archive,
+    check_encrypted, check_keys, check_kind, check_members, check_name, not_an_archive,
 };
 use crate::name::{ArchivedTextName, Name};
 
@@ -40,7 +40,8 @@ impl ArchivedSession {
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         check_kind(self.kind())?;
         check_encrypted(self.encrypted && !self.content.may_be_encrypted())?;
-        let named = self.content.names().into_iter().flatten().filter_map(ArchivedFullName::texts);
+        check_members(self.content.members().len())?;
+        let named = self.content.names().filter_map(ArchivedFullName::texts);
         let ends = [self.source.as_ref(), self.destination.as_ref()].into_iter().flatten();
         ends.map(ArchivedTextName::components).chain(named).try_for_each(check_name)?;
         check_keys(self.metadata().map(|(key, _)| key), self.metadata.len())

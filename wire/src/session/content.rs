@@ -77,6 +77,12 @@ pub enum Content {
         /// The published number of its type.
         message_type: u32,
     },
+    /// Who the members of a group are, from a native moderator to native members. The message id
+    /// is the number of the list; that of a later list is higher.
+    Roster {
+        /// The members, at most [`ROSTER_MEMBERS`](crate::limits::ROSTER_MEMBERS).
+        members: Vec<RosterMember>,
+    },
 }
 
 impl Default for Content {
@@ -108,6 +114,17 @@ pub struct FullName {
     pub texts: Option<[Box<str>; 3]>,
 }
 
+/// A member of a group, as its moderator knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct RosterMember {
+    /// Its name, with the id.
+    pub name: FullName,
+    /// Whether it is a native app, which acknowledges what it receives; otherwise it is one of
+    /// release 0.6.
+    pub native: bool,
+}
+
 impl FullName {
     /// The texts.
     pub fn texts(&self) -> Option<[&str; 3]> {
@@ -129,16 +146,22 @@ impl From<Name> for FullName {
 
 impl Content {
     /// The names in it.
-    pub(super) fn names(&self) -> [Option<&FullName>; 2] {
-        match self {
+    pub(super) fn names(&self) -> impl Iterator<Item = &FullName> {
+        let named = match self {
             Self::DiscoveryRequest { requester, participant } => {
                 [requester.as_deref(), participant.as_deref()]
             }
-            Self::JoinRequest { channel, moderator, .. } => [Some(channel), Some(moderator)],
+            Self::JoinRequest { channel, moderator, .. } => [Some(&**channel), Some(&**moderator)],
             Self::LeaveRequest { participant, .. } => [participant.as_deref(), None],
-            Self::Proposal { originator } => [Some(originator), None],
+            Self::Proposal { originator } => [Some(&**originator), None],
             _ => [None, None],
-        }
+        };
+        named.into_iter().flatten().chain(self.members().iter().map(|member| &member.name))
+    }
+
+    /// The members that it lists.
+    pub(super) fn members(&self) -> &[RosterMember] {
+        if let Self::Roster { members } = self { members } else { &[] }
     }
 
     /// Whether its payload can be a private message.
@@ -155,16 +178,22 @@ impl Content {
 }
 
 impl ArchivedContent {
-    pub(super) fn names(&self) -> [Option<&ArchivedFullName>; 2] {
-        match self {
+    pub(super) fn names(&self) -> impl Iterator<Item = &ArchivedFullName> {
+        let named = match self {
             Self::DiscoveryRequest { requester, participant } => {
                 [requester.as_deref(), participant.as_deref()]
             }
-            Self::JoinRequest { channel, moderator, .. } => [Some(channel), Some(moderator)],
+            Self::JoinRequest { channel, moderator, .. } => [Some(&**channel), Some(&**moderator)],
             Self::LeaveRequest { participant, .. } => [participant.as_deref(), None],
-            Self::Proposal { originator } => [Some(originator), None],
+            Self::Proposal { originator } => [Some(&**originator), None],
             _ => [None, None],
-        }
+        };
+        named.into_iter().flatten().chain(self.members().iter().map(|member| &member.name))
+    }
+
+    /// The members that it lists.
+    pub(super) fn members(&self) -> &[ArchivedRosterMember] {
+        if let Self::Roster { members } = self { members } else { &[] }
     }
 
     pub(super) fn may_be_encrypted(&self) -> bool {

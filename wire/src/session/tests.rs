@@ -36,6 +36,21 @@ fn a_session_part_has_these_bytes() {
     assert_eq!(access(&part).expect("valid").to_session(), Ok(data()));
 }
 
+/// The same, for the content that came last: none before it has moved.
+#[test]
+fn a_roster_has_these_bytes() {
+    let name = crate::Name { prefix: crate::Prefix([1, 2, 3]), id: Id::new(4) };
+    let members = vec![RosterMember { name: name.into(), native: true }];
+    let part = Session { content: Content::Roster { members }, ..Session::default() };
+    let part = part.encode().expect("it is within the limits");
+    let numbers = [1u64, 2, 3].map(u64::to_le_bytes).concat();
+    let member = [&numbers[..], &4u128.to_le_bytes(), &[0; 25], &[1]].concat();
+    assert_eq!(part[..member.len()], member);
+    let content = [&[16][..], &list(-72, 1)].concat();
+    assert_eq!(part[member.len() + 5..][..content.len()], content);
+    assert_eq!(part.len(), member.len() + ROOT_BYTES);
+}
+
 /// A pointer from where it stands, in bytes, and a count.
 fn list(pointer: i32, count: u32) -> [u8; 8] {
     let [a, b, c, d] = pointer.to_le_bytes();

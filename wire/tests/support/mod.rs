@@ -3,7 +3,7 @@
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use slim_wire::session::{Content, Delivery, FullName, Session, SessionKind};
+use slim_wire::session::{Content, Delivery, FullName, RosterMember, Session, SessionKind};
 use slim_wire::{Id, Name, Prefix, TextName};
 
 /// Any session part within the limits.
@@ -83,6 +83,10 @@ pub(crate) fn full_name(id_bits: u32) -> BoxedStrategy<FullName> {
     name.boxed()
 }
 
+fn member(id_bits: u32) -> impl Strategy<Value = RosterMember> {
+    (full_name(id_bits), any::<bool>()).prop_map(|(name, native)| RosterMember { name, native })
+}
+
 fn content(id_bits: u32) -> BoxedStrategy<Content> {
     use Content::*;
     let name = move || full_name(id_bits).prop_map(Box::new);
@@ -114,6 +118,7 @@ fn content(id_bits: u32) -> BoxedStrategy<Content> {
         1 => any::<u32>().prop_map(|commit| Welcome { commit }),
         1 => name().prop_map(|originator| Proposal { originator }),
         1 => any::<bool>().prop_map(|busy| ControlAck { busy }),
+        1 => vec(member(id_bits), 0..6).prop_map(|members| Roster { members }),
     ];
     content.boxed()
 }
