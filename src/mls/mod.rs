@@ -66,6 +66,10 @@ pub trait Mls: Send {
     /// [`MlsError::NotJoined`].
     fn propose(&mut self, now: Now) -> Result<Bytes, MlsError>;
 
+    /// Takes back what [`Mls::propose`] proposed, and what was stored, if the moderator will not
+    /// commit it.
+    fn withdraw(&mut self);
+
     /// Keeps another member's proposal until the next commit. Until then [`Mls::encrypt`] fails
     /// with [`MlsError::ProposalPending`].
     ///

@@ -1,5 +1,7 @@
 //! What a message of a session is.
 
+use std::fmt;
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::name::{Name, TextName};
@@ -129,6 +131,22 @@ impl FullName {
     /// The texts.
     pub fn texts(&self) -> Option<[&str; 3]> {
         self.texts.as_ref().map(|texts| texts.each_ref().map(|text| &**text))
+    }
+
+    /// The name with its texts, if they are known and belong to it.
+    pub fn to_text(&self) -> Option<TextName> {
+        let text = TextName::new(self.texts()?, self.name.id).ok()?;
+        (text.to_name() == self.name).then_some(text)
+    }
+}
+
+/// With its texts, if they are known and belong to it.
+impl fmt::Display for FullName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_text() {
+            Some(text) => text.fmt(f),
+            None => self.name.fmt(f),
+        }
     }
 }
 
