@@ -226,7 +226,8 @@ mod tests {
             assert_eq!(read.header.destination, name.to_name());
             assert_eq!(read.texts, Some(["org", "ns", "channel"]));
             let metadata = d6::Message::decode(&bytes[..]).expect("decodable").metadata;
-            assert_eq!(metadata, keys.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+            let expected = keys.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            assert_eq!(metadata, HashMap::from(expected));
         }
     }
 
