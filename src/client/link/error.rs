@@ -242,6 +242,9 @@ impl LinkError {
             Self::Lost { .. } => "connect again; subscriptions have to be made anew",
             Self::Ended => "connect again if there is more to do",
             Self::Status { status, .. } => hint_of_status(*status),
+            Self::Untranslatable { source: TranscodeError::Invalid(_) } => {
+                "give the message the session part of a `slim_wire::session::Session`"
+            }
             Self::Untranslatable { source } => source.hint(),
             Self::Refused { .. } => "check the name and the node's limits and policy",
             Self::TooLarge { .. } => "send less in one message, or raise the node's limit",

@@ -88,7 +88,7 @@ mod tests {
     fn certificates_that_cannot_be_used_name_their_file() {
         let error = quic(&Trust::File("/nowhere/ca.pem".into())).err().expect("no file");
         assert!(error.to_string().starts_with("certificates to trust in /nowhere/ca.pem: "));
-        let error = http2(&Trust::Pem("nothing".into())).err().expect("no certificate");
+        let error = http2(&Trust::Pem("nothing".into())).expect_err("no certificate");
         let expected = "certificates to trust: expected at least one certificate, got none";
         assert_eq!(error.to_string(), expected);
     }
