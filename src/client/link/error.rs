@@ -3,8 +3,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slim_compat_grpc::transcode::TranscodeError;
 use slim_wire::{CloseCode, DecodeError, Fault};
 use thiserror::Error;
+use tonic::Code;
 
 /// Why a link could not be had, a request failed, or a link ended. Cheap to clone, because after
 /// the end of a link every call returns the same one.
@@ -56,6 +58,14 @@ pub enum LinkError {
         /// The system's answer.
         source: Arc<io::Error>,
     },
+    /// Nothing listens at the node's address, or it cannot be reached.
+    #[error("the node at {address} cannot be reached: {source}")]
+    Unreachable {
+        /// The node's address as it was given.
+        address: String,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
     /// Nothing, or not enough, was heard of the node in time.
     #[error("{what}: not done after {after:?}")]
     Timeout {
@@ -64,7 +74,7 @@ pub enum LinkError {
         /// For how long.
         after: Duration,
     },
-    /// The QUIC or TLS handshake failed for another reason than the node's certificate.
+    /// The handshake of QUIC, TLS or HTTP/2 failed for another reason than the node's certificate.
     #[error("handshake with the node at {address}: {reason}")]
     Handshake {
         /// The node's address as it was given.
@@ -75,7 +85,7 @@ pub enum LinkError {
     /// The node sent bytes that are no frame, or a frame that it must not send.
     #[error("{place} of the node: {source}")]
     Wrong {
-        /// Where they came: the control stream, a lane, a datagram.
+        /// Where they came: the control stream, a lane, a datagram, the stream.
         place: Place,
         /// What is wrong.
         source: DecodeError,
@@ -96,6 +106,14 @@ pub enum LinkError {
         /// Why, in words.
         reason: String,
     },
+    /// The node refused the link, or ended it, with a status of gRPC.
+    #[error("the node ended the link (status {status}, {}): {reason}", description(*.status))]
+    Status {
+        /// The published number of the status; 16 if the node asks for credentials.
+        status: i32,
+        /// The node's words.
+        reason: String,
+    },
     /// The connection was lost, without a word of the node that this library knows.
     #[error("connection lost: {reason}")]
     Lost {
@@ -114,6 +132,12 @@ pub enum LinkError {
         name: String,
         /// The node's words.
         reason: String,
+    },
+    /// A message or name that the protocol of release 0.6 cannot tell. The link goes on.
+    #[error("cannot be said to this node: {source}")]
+    Untranslatable {
+        /// What is in the way.
+        source: TranscodeError,
     },
     /// A message that is longer than a frame may be, or than this node takes. The link goes on.
     #[error("{field}: expected at most {limit} bytes, got {got}")]
@@ -136,6 +160,8 @@ pub enum Place {
     Lane(u64),
     /// A datagram.
     Datagram,
+    /// The stream that is the link.
+    Stream,
 }
 
 impl std::fmt::Display for Place {
@@ -144,6 +170,7 @@ impl std::fmt::Display for Place {
             Self::Control => write!(f, "control stream"),
             Self::Lane(number) => write!(f, "lane {number}"),
             Self::Datagram => write!(f, "datagram"),
+            Self::Stream => write!(f, "stream"),
         }
     }
 }
@@ -158,12 +185,25 @@ impl LinkError {
             | Self::Roots { .. }
             | Self::Untrusted { .. } => Fault::Config,
             Self::Socket { .. } => Fault::Internal,
-            Self::Timeout { .. }
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
             | Self::Handshake { .. }
             | Self::Wrong { .. }
             | Self::Broken { .. }
             | Self::Lost { .. } => Fault::Peer,
-            Self::Ended | Self::Refused { .. } | Self::TooLarge { .. } => Fault::Caller,
+            Self::Ended
+            | Self::Refused { .. }
+            | Self::Untranslatable { .. }
+            | Self::TooLarge { .. } => Fault::Caller,
+            Self::Status { status, .. } => match Code::from_i32(*status) {
+                // All that goes out is checked before.
+                Code::InvalidArgument => Fault::Internal,
+                Code::PermissionDenied
+                | Code::ResourceExhausted
+                | Code::Unauthenticated
+                | Code::Unimplemented => Fault::Config,
+                _ => Fault::Peer,
+            },
             Self::Closed { code, .. } => match code {
                 CloseCode::Done | CloseCode::Stopping | CloseCode::Timeout => Fault::Peer,
                 // All that goes out is checked before.
@@ -187,10 +227,13 @@ impl LinkError {
             }
             Self::Socket { .. } => "the system is short of sockets or memory",
             Self::Timeout { .. } => {
-                "check the address, that UDP gets through, and that a node listens there"
+                "check the address, that its port gets through (UDP for QUIC), and that a node \
+                 listens there"
             }
+            Self::Unreachable { .. } => "check the address, and that a node listens there",
             Self::Handshake { .. } => {
-                "check that a node that serves slim/1 over QUIC listens there"
+                "check that a node listens there that serves what the address says: slim/1 over \
+                 QUIC, or gRPC with (https) or without TLS (http)"
             }
             Self::Wrong { .. } | Self::Broken { .. } => {
                 "check that node and client are releases that fit"
@@ -198,6 +241,11 @@ impl LinkError {
             Self::Closed { code, .. } => hint_of(*code),
             Self::Lost { .. } => "connect again; subscriptions have to be made anew",
             Self::Ended => "connect again if there is more to do",
+            Self::Status { status, .. } => hint_of_status(*status),
+            Self::Untranslatable { source: TranscodeError::Invalid(_) } => {
+                "give the message the session part of a `slim_wire::session::Session`"
+            }
+            Self::Untranslatable { source } => source.hint(),
             Self::Refused { .. } => "check the name and the node's limits and policy",
             Self::TooLarge { .. } => "send less in one message, or raise the node's limit",
         }
@@ -212,6 +260,23 @@ fn hint_of(code: CloseCode) -> &'static str {
         CloseCode::Limit => "raise the limit in the node's configuration, or connect less often",
         CloseCode::Timeout => "the network or this machine is too slow or overloaded",
     }
+}
+
+fn hint_of_status(status: i32) -> &'static str {
+    match Code::from_i32(status) {
+        Code::InvalidArgument => hint_of(CloseCode::Protocol),
+        Code::ResourceExhausted => hint_of(CloseCode::Limit),
+        Code::DeadlineExceeded => hint_of(CloseCode::Timeout),
+        Code::PermissionDenied | Code::Unauthenticated => {
+            "the node asks for credentials that this app does not have"
+        }
+        Code::Unimplemented => "check that the node serves release 0.6",
+        _ => hint_of(CloseCode::Done),
+    }
+}
+
+fn description(status: i32) -> &'static str {
+    Code::from_i32(status).description()
 }
 
 fn meaning(code: CloseCode) -> &'static str {
@@ -249,6 +314,11 @@ mod tests {
 
     #[test]
     fn every_reason_to_close_says_what_can_be_done() {
+        for status in 1..17 {
+            let error = LinkError::Status { status, reason: "because".into() };
+            assert!(!error.hint().is_empty());
+            assert!(error.to_string().ends_with("): because"), "{error}");
+        }
         for number in 0..6 {
             let code = CloseCode::from_number(number).expect("a code");
             let error = LinkError::Closed { code, reason: "because".into() };

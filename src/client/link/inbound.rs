@@ -28,6 +28,13 @@ struct State {
     ended: bool,
 }
 
+impl State {
+    fn append(&mut self, batch: &mut Vec<Message>) {
+        self.bytes += batch.iter().map(Message::frame_bytes).sum::<usize>();
+        self.messages.extend(batch.drain(..));
+    }
+}
+
 impl Inbound {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,13 +52,24 @@ impl Inbound {
                     return false;
                 }
                 if state.bytes < QUEUE_BYTES {
-                    state.bytes += batch.iter().map(Message::frame_bytes).sum::<usize>();
-                    state.messages.extend(batch.drain(..));
+                    state.append(batch);
                     break;
                 }
             }
             room.await;
         }
+        self.filled.notify_waiters();
+        true
+    }
+
+    /// Hands a batch over even if there is no room, and leaves it empty. Whether it could.
+    pub(super) fn push_at_once(&self, batch: &mut Vec<Message>) -> bool {
+        let mut state = self.lock();
+        if state.ended {
+            return false;
+        }
+        state.append(batch);
+        drop(state);
         self.filled.notify_waiters();
         true
     }

@@ -24,18 +24,20 @@ pub enum Trust {
 /// How to connect. The defaults fit a node with a public certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkOptions {
-    /// By what to know the node. Default: the system's authorities.
+    /// By what to know the node; without effect where the address is one of `http://`. Default:
+    /// the system's authorities.
     pub trust: Trust,
     /// The name that the node's certificate has to carry. Default: the host of the address.
     pub server_name: Option<String>,
-    /// The app's own name, for the node's log. Default: none.
+    /// The app's own name, for the node's log, and over gRPC the source of subscriptions.
+    /// Default: none.
     pub name: Option<TextName>,
     /// Largest UDP payload to try for, in bytes, 1,200 to 65,000. It is reached only if the path
     /// carries it. Default 1,452, an Ethernet; 65,000 is fastest where node and app share a
-    /// machine.
+    /// machine. Without effect over gRPC.
     pub mtu: u16,
     /// Longest frame to take, in bytes with its header of 104; up to 16 MiB. A node refuses
-    /// a link that takes less than it does itself (`limits.message_bytes`). Default 4 MiB.
+    /// a link that takes less than it does itself (`limits.message_bytes`). Default 4 MiB, which it always is over gRPC.
     pub frame_bytes: u32,
     /// How long connecting may take, all addresses of the host together. Default 5 s.
     pub connect_timeout: Duration,

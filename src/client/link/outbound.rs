@@ -2,7 +2,6 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use slim_wire::FrameHeader;
 use slim_wire::limits::PACKING_THRESHOLD_BYTES;
 use tokio::sync::Notify;
 
@@ -47,7 +46,7 @@ enum Phase {
 /// A frame as it is put in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'a> {
-    pub(super) head: &'a FrameHeader,
+    pub(super) head: &'a [u8],
     pub(super) session: &'a [u8],
     pub(super) payload: &'a Bytes,
 }
@@ -153,12 +152,12 @@ impl State {
 
     fn append(&mut self, Frame { head, session, payload }: Frame<'_>) {
         let packed = payload.len() <= PACKING_THRESHOLD_BYTES;
-        let copied = head.as_bytes().len() + session.len() + if packed { payload.len() } else { 0 };
+        let copied = head.len() + session.len() + if packed { payload.len() } else { 0 };
         if self.tail.capacity() - self.tail.len() < copied {
             self.seal();
             self.tail.reserve(copied.max(BUFFER_BYTES));
         }
-        self.tail.put_slice(head.as_bytes());
+        self.tail.put_slice(head);
         self.tail.put_slice(session);
         if packed {
             self.tail.put_slice(payload);
@@ -166,7 +165,7 @@ impl State {
             self.seal();
             self.ready.push(payload.clone());
         }
-        self.waiting += head.length();
+        self.waiting += head.len() + session.len() + payload.len();
     }
 
     fn seal(&mut self) {
@@ -202,7 +201,7 @@ mod tests {
     fn push(queue: &Outbound, message: &Message) -> Push {
         let head = message.head(1 << 24).expect("it fits");
         let (session, payload) = (&message.session[..], &message.payload);
-        queue.try_push(Frame { head: &head, session, payload })
+        queue.try_push(Frame { head: head.as_bytes(), session, payload })
     }
 
     #[test]
@@ -229,7 +228,7 @@ mod tests {
         }
         assert_eq!(queued, QUEUE_BYTES / message.frame_bytes() + 1);
         let head = message.head(1 << 24).expect("it fits");
-        let frame = Frame { head: &head, session: &[], payload: &message.payload };
+        let frame = Frame { head: head.as_bytes(), session: &[], payload: &message.payload };
         let mut waits = std::pin::pin!(queue.push(frame));
         assert_eq!(waits.as_mut().now_or_never(), None);
         let mut batch = Vec::new();
@@ -243,7 +242,7 @@ mod tests {
         let large = message(QUEUE_BYTES);
         assert_eq!(push(&queue, &large), Push::Queued);
         let head = large.head(1 << 24).expect("it fits");
-        let frame = Frame { head: &head, session: &[], payload: &large.payload };
+        let frame = Frame { head: head.as_bytes(), session: &[], payload: &large.payload };
         let mut waits = std::pin::pin!(queue.push(frame));
         assert_eq!(waits.as_mut().now_or_never(), None);
         queue.end();

@@ -14,10 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::reader::{FrameStream, read_control, read_datagrams, read_lanes};
 use super::writer::{write_control, write_lane};
-use super::{Quic, Shared, control_header, reason_of, tls};
+use super::{Quic, Shared, control_header, reason_of};
+use crate::client::link::address::Address;
 use crate::client::link::error::one_line;
 use crate::client::link::outbound::Outbound;
-use crate::client::link::{LinkError, LinkOptions, Place};
+use crate::client::link::{LinkError, LinkOptions, Place, tls};
 use crate::link::quic::settings::{self, QuicSettings};
 
 /// quinn puts ten packets into one send with segmentation offload; the kernel takes 64 KiB.
@@ -31,52 +32,25 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
 /// Connects to `address`, and returns once both sides have said hello.
-pub(crate) async fn connect(address: &str, options: &LinkOptions) -> Result<Quic, LinkError> {
-    options.check()?;
-    let mut config = ClientConfig::new(Arc::new(tls::config(&options.trust)?));
+pub(crate) async fn connect(
+    address: Address<'_>,
+    options: &LinkOptions,
+) -> Result<Quic, LinkError> {
+    let mut config = ClientConfig::new(Arc::new(tls::quic(&options.trust)?));
     config.transport_config(Arc::new(transport(options.mtu)));
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let server_name = options.server_name.as_deref().unwrap_or(host);
-    let timeout =
-        || LinkError::Timeout { what: connecting(address), after: options.connect_timeout };
-    let resolved = tokio::time::timeout(options.connect_timeout, resolve(address)).await;
-    let addresses = resolved.map_err(|_| timeout())??;
-    // None of several addresses of a host may use up the time of the others.
-    let share = options.connect_timeout / addresses.len().max(1) as u32;
-    let mut failure = timeout();
-    for remote in addresses {
-        let endpoint = endpoint(remote, options.mtu)?;
-        let attempt = async {
+    let server_name = options.server_name.as_deref().unwrap_or(address.host());
+    let attempt = |remote| {
+        let config = config.clone();
+        async move {
+            let endpoint = endpoint(remote, options.mtu)?;
             let connecting = endpoint
-                .connect_with(config.clone(), remote, server_name)
+                .connect_with(config, remote, server_name)
                 .map_err(|error| refused_before(address, server_name, &error))?;
             let connection = connecting.await.map_err(|error| failed(address, &error))?;
             greet(connection, endpoint, options).await
-        };
-        match tokio::time::timeout(share, attempt).await {
-            Ok(Ok(quic)) => return Ok(quic),
-            Ok(Err(error)) => failure = error,
-            Err(_) => {}
         }
-    }
-    Err(failure)
-}
-
-fn connecting(address: &str) -> String {
-    format!("connecting to the node at {address}")
-}
-
-async fn resolve(address: &str) -> Result<Vec<SocketAddr>, LinkError> {
-    let error = |source: io::Error| LinkError::Address {
-        address: address.to_owned(),
-        source: Arc::new(source),
     };
-    let found: Vec<_> = tokio::net::lookup_host(address).await.map_err(error)?.collect();
-    if found.is_empty() {
-        return Err(error(io::Error::new(io::ErrorKind::NotFound, "the host has no address")));
-    }
-    Ok(found)
+    address.connect(options, attempt).await
 }
 
 /// An endpoint with a socket of its own for each link, so that the links of a program are spread
@@ -207,29 +181,32 @@ fn hello_of(head: &FrameHeader, frame: &[u8]) -> Result<Hello, DecodeError> {
 }
 
 /// What spoke against connecting before anything was sent.
-fn refused_before(address: &str, server_name: &str, error: &quinn::ConnectError) -> LinkError {
+fn refused_before(
+    address: Address<'_>,
+    server_name: &str,
+    error: &quinn::ConnectError,
+) -> LinkError {
     match error {
         quinn::ConnectError::InvalidServerName(_) => {
             LinkError::ServerName { got: server_name.to_owned() }
         }
-        other => LinkError::Address {
-            address: address.to_owned(),
-            source: Arc::new(io::Error::new(io::ErrorKind::InvalidInput, other.to_string())),
-        },
+        other => address.unusable(other),
     }
 }
 
 /// Why a handshake failed.
-fn failed(address: &str, error: &ConnectionError) -> LinkError {
+fn failed(address: Address<'_>, error: &ConnectionError) -> LinkError {
     /// Alerts of TLS by which this end says that it does not like the node's certificate or its
     /// signature, as QUIC writes them.
     const CERTIFICATE_ALERTS: [u64; 8] = [42, 43, 44, 45, 46, 47, 48, 51];
     const ALERTS: u64 = 0x100;
-    let address = address.to_owned();
     let alert = |code: TransportErrorCode| u64::from(code).wrapping_sub(ALERTS);
     match error {
         ConnectionError::TransportError(here) if CERTIFICATE_ALERTS.contains(&alert(here.code)) => {
-            LinkError::Untrusted { address, reason: one_line(here.reason.as_bytes()) }
+            LinkError::Untrusted {
+                address: address.to_text(),
+                reason: one_line(here.reason.as_bytes()),
+            }
         }
         ConnectionError::ApplicationClosed(_) => reason_of(error),
         // A node at its limit spares itself the handshake.
@@ -240,8 +217,11 @@ fn failed(address: &str, error: &ConnectionError) -> LinkError {
             LinkError::Closed { code: CloseCode::Limit, reason }
         }
         ConnectionError::TimedOut => {
-            LinkError::Timeout { what: connecting(&address), after: IDLE_TIMEOUT }
+            LinkError::Timeout { what: address.connecting(), after: IDLE_TIMEOUT }
         }
-        other => LinkError::Handshake { address, reason: one_line(other.to_string().as_bytes()) },
+        other => LinkError::Handshake {
+            address: address.to_text(),
+            reason: one_line(other.to_string().as_bytes()),
+        },
     }
 }

@@ -2,7 +2,6 @@
 
 mod connect;
 mod reader;
-mod tls;
 mod writer;
 
 use std::array;
@@ -134,7 +133,7 @@ impl Shared {
         let head = FrameHeader::new(kind, &header, ids, 0, text.len()).map_err(|_| {
             LinkError::TooLarge { field: "name", limit: self.frame_bytes, got: text.len() }
         })?;
-        let frame = Frame { head: &head, session: &[], payload: &text };
+        let frame = Frame { head: head.as_bytes(), session: &[], payload: &text };
         if !self.control.push(frame).await {
             return Err(self.silence());
         }
@@ -159,7 +158,7 @@ impl Shared {
                 Err(_) => {}
             }
         }
-        let frame = Frame { head: &head, session: &message.session, payload: &message.payload };
+        let frame = frame_of(message, &head);
         if self.lane_of(message).push(frame).await { Ok(()) } else { Err(self.reason()) }
     }
 
@@ -173,7 +172,7 @@ impl Shared {
                 Some(Err(_)) => {}
             }
         }
-        let frame = Frame { head: &head, session: &message.session, payload: &message.payload };
+        let frame = frame_of(message, &head);
         match self.lane_of(message).try_push(frame) {
             Push::Queued => Ok(true),
             Push::Full => Ok(false),
@@ -209,6 +208,8 @@ impl Shared {
             mtu: stats.path.current_mtu,
             lost_packets: stats.path.lost_packets,
             dropped: self.dropped.load(Ordering::Relaxed),
+            ignored: 0,
+            unreadable: 0,
         }
     }
 }
@@ -246,6 +247,10 @@ impl Drop for Quic {
         self.shared.connection.close(VarInt::from_u32(CloseCode::Done as u32), b"");
         self.shared.inbound.end();
     }
+}
+
+fn frame_of<'a>(message: &'a Message, head: &'a FrameHeader) -> Frame<'a> {
+    Frame { head: head.as_bytes(), session: &message.session, payload: &message.payload }
 }
 
 /// The header of a control frame.

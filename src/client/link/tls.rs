@@ -2,19 +2,35 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicClientConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use slim_wire::ALPN;
 
-use crate::client::link::{LinkError, Trust};
+use super::{LinkError, Trust};
 use crate::link::quic::tls::{AcceptAny, quic_provider};
 
 /// TLS 1.3 without early data, and the check of the node's certificate.
-pub(super) fn config(trust: &Trust) -> Result<QuicClientConfig, LinkError> {
-    let provider = Arc::new(quic_provider());
+pub(super) fn quic(trust: &Trust) -> Result<QuicClientConfig, LinkError> {
+    let config = config(trust, quic_provider(), &[&rustls::version::TLS13], ALPN)?;
+    QuicClientConfig::try_from(config).map_err(|error| unusable(None, &error))
+}
+
+/// The same for HTTP/2, also with TLS 1.2, which published nodes can be told to speak.
+pub(super) fn http2(trust: &Trust) -> Result<ClientConfig, LinkError> {
+    config(trust, aws_lc_rs::default_provider(), rustls::ALL_VERSIONS, b"h2")
+}
+
+fn config(
+    trust: &Trust,
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+    protocol: &[u8],
+) -> Result<ClientConfig, LinkError> {
+    let provider = Arc::new(provider);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(versions)
         .map_err(|error| unusable(None, &error))?;
     let builder = match trust {
         Trust::DangerAcceptAnyCertificate => {
@@ -23,8 +39,8 @@ pub(super) fn config(trust: &Trust) -> Result<QuicClientConfig, LinkError> {
         known => builder.with_root_certificates(roots(known)?),
     };
     let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    QuicClientConfig::try_from(config).map_err(|error| unusable(None, &error))
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(config)
 }
 
 fn roots(trust: &Trust) -> Result<RootCertStore, LinkError> {
@@ -70,9 +86,9 @@ mod tests {
 
     #[test]
     fn certificates_that_cannot_be_used_name_their_file() {
-        let error = config(&Trust::File("/nowhere/ca.pem".into())).err().expect("no file");
+        let error = quic(&Trust::File("/nowhere/ca.pem".into())).err().expect("no file");
         assert!(error.to_string().starts_with("certificates to trust in /nowhere/ca.pem: "));
-        let error = config(&Trust::Pem("nothing".into())).err().expect("no certificate");
+        let error = http2(&Trust::Pem("nothing".into())).expect_err("no certificate");
         let expected = "certificates to trust: expected at least one certificate, got none";
         assert_eq!(error.to_string(), expected);
     }
