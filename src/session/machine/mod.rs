@@ -1,0 +1,340 @@
+//! One session: its handshakes, what its app publishes and what it receives.
+
+mod app;
+mod core;
+mod inbound;
+mod outbound;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slim_wire::Name;
+use slim_wire::TextName;
+use slim_wire::session::Content;
+
+pub(super) use self::core::{Change, Core, Effect, Turn};
+use super::config::{Config, Limits};
+use super::error::{CloseReason, SessionError};
+use super::event::{Event, LinkId};
+use super::moderator::Moderator;
+use super::packet::Packet;
+use super::participant::Participant;
+use super::producer::{Due, Mode, Producer};
+use super::receiver::Receiver;
+use super::{Now, config, earlier};
+use crate::mls::Mls;
+
+/// Which side of the handshakes a session is on.
+#[derive(Debug)]
+enum Control {
+    Moderator(Box<Moderator>),
+    Participant(Box<Participant>),
+    /// No handshake: anycast.
+    None,
+}
+
+/// One sender, as a session hears it.
+struct Sender {
+    receiver: Receiver,
+    /// The credential of its first encrypted message: nobody else speaks for it.
+    credential: Option<Bytes>,
+    link: LinkId,
+    /// It uses this library: it is told what has arrived.
+    acknowledge: bool,
+    /// Delivered since that was told last.
+    untold: u32,
+    tell_at: Option<Instant>,
+    /// Of a session without order, what came last.
+    recent: VecDeque<u32>,
+}
+
+/// Messages of a sender of which a repetition is recognised where there is no order.
+const RECENT: usize = 256;
+
+/// Messages of a sender after which it is told what has arrived, and how long that waits
+/// otherwise.
+const TELL_MESSAGES: u32 = 32;
+const TELL_AFTER: Duration = Duration::from_millis(40);
+
+/// Senders of a session that are kept apart.
+const SENDERS: usize = 4096;
+
+/// What a session's app has not asked for yet.
+#[derive(Default)]
+struct Inbox {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+pub(super) struct Session {
+    core: Core,
+    control: Control,
+    /// The peer of a point-to-point session, once it is known.
+    peer: Option<Name>,
+    link: LinkId,
+    producer: Producer,
+    senders: BTreeMap<Name, Sender>,
+    inbox: Inbox,
+    limits: Limits,
+    initiator: bool,
+    closed: Option<CloseReason>,
+    /// The link is down.
+    paused: bool,
+    /// Room for messages was refused.
+    full: bool,
+    /// Messages that were dropped because the app does not ask for them.
+    dropped: u64,
+}
+
+/// How a session comes about.
+pub(super) struct Origin {
+    pub(super) id: u32,
+    pub(super) local: TextName,
+    pub(super) link: LinkId,
+    pub(super) mls: Option<Box<dyn Mls>>,
+}
+
+impl Session {
+    /// A session that this app creates.
+    pub(super) fn create(
+        origin: Origin,
+        config: Config,
+        limits: Limits,
+        now: Now,
+    ) -> Result<Self, SessionError> {
+        let mut session = Self::new(origin, config, limits, true);
+        if let Some(mls) = &mut session.core.mls {
+            mls.create(now)?;
+        }
+        if !matches!(session.core.config.kind, config::Kind::Anycast) {
+            session.control = Control::Moderator(Box::default());
+        }
+        Ok(session)
+    }
+
+    /// A session that another app invites to, if this one can answer.
+    pub(super) fn join(
+        turn: &mut Turn<'_>,
+        origin: Origin,
+        config: Config,
+        limits: Limits,
+        request: &Packet,
+    ) -> Option<Self> {
+        let mut session = Self::new(origin, config, limits, false);
+        let participant = Participant::join(turn, &mut session.core, request)?;
+        let native = participant.native;
+        session.control = Control::Participant(Box::new(participant));
+        if let Content::JoinRequest { moderator, .. } = &request.session.content {
+            session.core.learn_text(moderator);
+        }
+        if !session.core.is_group() {
+            session.peer = Some(request.source);
+        } else if native {
+            session.expect(request.source, turn.now);
+        }
+        Some(session)
+    }
+
+    /// A session of which the first sign is a message.
+    pub(super) fn anycast(origin: Origin, config: Config, limits: Limits) -> Self {
+        Self::new(origin, config, limits, false)
+    }
+
+    fn new(origin: Origin, config: Config, limits: Limits, initiator: bool) -> Self {
+        let mode = match (&config.kind, config.reliability) {
+            (config::Kind::Group { .. }, _) => Mode::Group,
+            (_, Some(reliability)) => Mode::Each(reliability),
+            (_, None) => Mode::Unreliable,
+        };
+        let peer = match &config.kind {
+            config::Kind::PointToPoint { peer } if !initiator => Some(peer.name),
+            _ => None,
+        };
+        let core = Core {
+            id: origin.id,
+            config,
+            local: origin.local,
+            mls: origin.mls,
+            key_rotation: limits.key_rotation,
+            effects: Vec::new(),
+            changes: Vec::new(),
+            texts: BTreeMap::new(),
+        };
+        Self {
+            core,
+            control: Control::None,
+            peer,
+            link: origin.link,
+            producer: Producer::new(mode, &limits),
+            senders: BTreeMap::new(),
+            inbox: Inbox::default(),
+            limits,
+            initiator,
+            closed: None,
+            paused: false,
+            full: false,
+            dropped: 0,
+        }
+    }
+
+    // Time.
+
+    pub(super) fn due(&mut self, turn: &mut Turn<'_>) {
+        match &mut self.control {
+            Control::Moderator(moderator) => moderator.due(turn, &mut self.core),
+            Control::Participant(participant) => participant.due(turn, &mut self.core),
+            Control::None => {}
+        }
+        if self.closed.is_none() {
+            self.due_data(turn.now);
+        }
+        self.settle(turn);
+    }
+
+    fn due_data(&mut self, now: Now) {
+        for due in self.producer.due(now.instant) {
+            let session = self.core.id;
+            match due {
+                Due::Again(id) => self.send_again(id),
+                Due::GivenUp(message) => {
+                    let failed = SessionError::Undelivered { session, message };
+                    self.inbox.events.push_back(Event::Failed(failed));
+                }
+                Due::Silent { member, first, last } => {
+                    let failed = SessionError::Unacknowledged { session, first, last, member };
+                    self.inbox.events.push_back(Event::Failed(failed));
+                }
+                Due::Beacon(id) => {
+                    let beacon = self.core.to_channel(id, Content::Beacon).marked();
+                    self.core.send(beacon);
+                }
+            }
+        }
+        self.tell(now);
+        self.ask_for_missing(now);
+        self.deliver_all(now);
+    }
+
+    fn send_again(&mut self, id: u32) {
+        let Some(kept) = self.producer.sent_message(id).cloned() else { return };
+        // What cannot be encrypted now is due again later.
+        if let Ok(packet) = self.data_packet(kept) {
+            self.core.send(packet);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.paused {
+            return None;
+        }
+        let control = match &self.control {
+            Control::Moderator(moderator) => moderator.deadline(),
+            Control::Participant(participant) => participant.deadline(),
+            Control::None => None,
+        };
+        if self.closed.is_some() {
+            return control;
+        }
+        let of = |sender: &Sender| earlier(sender.receiver.deadline(), sender.tell_at);
+        let senders = self.senders.values().filter_map(of).min();
+        earlier(control, earlier(self.producer.deadline(), senders))
+    }
+
+    /// The link is down: the time that passes does not count.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// The link is back: everything is due.
+    pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
+        self.paused = false;
+        let now = turn.now.instant;
+        match &mut self.control {
+            Control::Moderator(moderator) => moderator.resume(now),
+            Control::Participant(participant) => participant.resume(now),
+            Control::None => {}
+        }
+        self.producer.resume(now);
+        for sender in self.senders.values_mut() {
+            sender.receiver.resume(now);
+            if sender.acknowledge {
+                sender.tell_at = Some(now);
+            }
+        }
+        self.due(turn);
+    }
+
+    // What handshakes have brought about.
+
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        while !self.core.changes.is_empty() {
+            for change in std::mem::take(&mut self.core.changes) {
+                self.apply(turn.now, change);
+            }
+        }
+        self.flush(turn.now);
+    }
+
+    fn apply(&mut self, now: Now, change: Change) {
+        match change {
+            Change::Joined(member) => {
+                let name = member.name.name;
+                self.core.learn_text(&member.name);
+                if self.core.is_group() {
+                    if member.native {
+                        self.expect(name, now);
+                    }
+                    self.inbox.events.push_back(Event::Joined(member.name));
+                } else {
+                    self.peer = Some(name);
+                }
+            }
+            Change::Left(member) => {
+                self.producer.forget(member.name.name);
+                self.senders.remove(&member.name.name);
+                if self.core.is_group() {
+                    self.inbox.events.push_back(Event::Left(member.name));
+                } else {
+                    self.peer = None;
+                }
+            }
+            Change::Epoch => self.open_sealed(now),
+            Change::Open => {}
+            Change::Failed(error) => self.fail(error),
+            Change::NotJoined(error) => self.inbox.events.push_back(Event::Failed(error.into())),
+            Change::PeerClosed => self.close(CloseReason::PeerClosed),
+            Change::Closed(reason) => self.close(reason),
+        }
+    }
+
+    /// A handshake failed; of a point-to-point session, all that waited for it is lost.
+    fn fail(&mut self, error: SessionError) {
+        if !self.core.is_group() && self.peer.is_none() {
+            let session = self.core.id;
+            for message in self.producer.give_up() {
+                let failed = SessionError::Undelivered { session, message };
+                self.inbox.events.push_back(Event::Failed(failed));
+            }
+        }
+        self.inbox.events.push_back(Event::Failed(error));
+    }
+
+    /// The group has changed: what could not be opened before may be now.
+    fn open_sealed(&mut self, now: Now) {
+        let mut sealed = Vec::new();
+        for sender in self.senders.values_mut() {
+            sealed.extend(sender.receiver.take_sealed());
+        }
+        for packet in sealed {
+            self.take(now, Box::new(packet));
+        }
+        self.deliver_all(now);
+    }
+}
+
+impl Inbox {
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.events.len() < limits.inbox_messages && self.bytes < limits.inbox_bytes
+    }
+}
