@@ -1,6 +1,12 @@
 //! The Rust API for apps.
 //!
-//! [`link`] is its lowest floor: one connection to a node, and messages as they travel. What apps
-//! share end to end, sessions, stands on top of it.
+//! [`app`] is what most need: connect, session, message. [`link`] is its lowest floor: one
+//! connection to a node, and messages as they travel.
 
+pub mod app;
 pub mod link;
+
+pub use self::app::{App, AppError, AppOptions, Operation, PublishOptions, Session, trace_context};
+pub use self::link::{LinkOptions, Trust};
+pub use crate::identity::Identity;
+pub use crate::session::{CloseReason, Config, Context, Event, Limits, LinkId, Member, SessionError};

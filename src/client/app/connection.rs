@@ -1,0 +1,225 @@
+//! A link that is kept up: made anew when it is lost, until the app lets go of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio_util::sync::CancellationToken;
+
+use super::convert::{to_message, to_packet};
+use super::shared::{Order, Shared};
+use crate::client::link::{Link, LinkError, LinkOptions};
+use crate::session::{LinkId, Subscription};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Longest wait for the node to confirm a subscription.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct Connection {
+    pub(super) id: LinkId,
+    pub(super) address: String,
+    pub(super) options: LinkOptions,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Connection {
+    pub(super) async fn connect(&self) -> Result<Link, LinkError> {
+        Link::connect(&self.address, &self.options).await
+    }
+
+    /// Uses the link as long as it lasts, and then the next, until the app lets go.
+    pub(super) async fn keep_up(self, mut link: Link) {
+        let stop = self.stop.clone();
+        loop {
+            let begun = Instant::now();
+            let reason = self.live(&link).await;
+            self.shared.with(|state, now| {
+                state.endpoint.link_down(now, self.id);
+                if let Some(queue) = state.queues.get_mut(&self.id) {
+                    queue.up = false;
+                    queue.orders.clear();
+                }
+            });
+            self.shared.drained.notify_waiters();
+            if stop.is_cancelled() {
+                // What was handed over is to reach the node; how the link ends tells nothing more.
+                let _ = link.close().await;
+                return;
+            }
+            tracing::info!(address = self.address, %reason, "link lost; connecting again");
+            match stop.run_until_cancelled(self.reconnect(begun)).await {
+                Some(next) => link = next,
+                None => return,
+            }
+        }
+    }
+
+    async fn reconnect(&self, begun: Instant) -> Link {
+        // One that ends at once, again and again, is not to be tried ever faster.
+        let mut last = begun;
+        let mut pauses = pauses();
+        loop {
+            if last.elapsed() > LONGEST_PAUSE {
+                pauses = self::pauses();
+            }
+            tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+            last = Instant::now();
+            match self.connect().await {
+                Ok(link) => return link,
+                Err(error) => {
+                    tracing::debug!(address = self.address, %error, "no link yet");
+                }
+            }
+        }
+    }
+
+    /// One life of the link; why it ended.
+    async fn live(&self, link: &Link) -> LinkError {
+        self.shared.with(|state, now| {
+            state.queues.entry(self.id).or_default().up = true;
+            state.endpoint.link_up(now, self.id);
+        });
+        tokio::select! {
+            error = self.read(link) => error,
+            error = self.write(link) => error,
+            () = self.stop.cancelled() => {
+                self.drain(link).await;
+                LinkError::Ended
+            }
+        }
+    }
+
+    async fn read(&self, link: &Link) -> LinkError {
+        let mut batch = Vec::new();
+        loop {
+            if let Err(error) = link.receive_many(&mut batch).await {
+                return error;
+            }
+            for message in batch.drain(..) {
+                let source = message.source;
+                match to_packet(message) {
+                    Ok(packet) => self.shared.with(|state, now| {
+                        state.endpoint.handle(now, self.id, packet);
+                    }),
+                    Err(error) => {
+                        tracing::debug!(%source, %error, "message that cannot be read dropped");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write(&self, link: &Link) -> LinkError {
+        let mut orders = std::collections::VecDeque::new();
+        loop {
+            let queued = self.shared.queued.notified();
+            tokio::pin!(queued);
+            queued.as_mut().enable();
+            self.shared.with(|state, _| {
+                if let Some(queue) = state.queues.get_mut(&self.id) {
+                    std::mem::swap(&mut queue.orders, &mut orders);
+                }
+            });
+            if orders.is_empty() {
+                queued.await;
+                continue;
+            }
+            for order in orders.drain(..) {
+                if let Err(error) = self.carry_out(link, order).await {
+                    return error;
+                }
+            }
+            self.shared.drained.notify_waiters();
+        }
+    }
+
+    /// The last words of the app.
+    async fn drain(&self, link: &Link) {
+        let last = self.shared.with(|state, _| {
+            let queue = state.queues.get_mut(&self.id);
+            queue.map(|queue| std::mem::take(&mut queue.orders)).unwrap_or_default()
+        });
+        let send = async {
+            for order in last {
+                if self.carry_out(link, order).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(self.options.close_timeout, send).await;
+    }
+
+    async fn carry_out(&self, link: &Link, order: Order) -> Result<(), LinkError> {
+        let result = match &order {
+            Order::Send(packet) => match to_message(packet) {
+                Ok(message) => link.publish(&message).await,
+                Err(error) => {
+                    tracing::warn!(%error, "message that cannot be sent dropped");
+                    return Ok(());
+                }
+            },
+            Order::Subscribe(subscription) => {
+                let metadata = self.metadata(subscription);
+                let metadata = borrowed(&metadata);
+                self.confirm(link.subscribe_with(&subscription.name, &metadata)).await
+            }
+            Order::Unsubscribe(subscription) => {
+                let metadata = self.metadata(subscription);
+                let metadata = borrowed(&metadata);
+                self.confirm(link.unsubscribe_with(&subscription.name, &metadata)).await
+            }
+        };
+        match result {
+            // The link goes on: the message or the name is at fault.
+            Err(
+                error @ (LinkError::TooLarge { .. }
+                | LinkError::Untranslatable { .. }
+                | LinkError::Refused { .. }),
+            ) => {
+                tracing::warn!(%error, "the node or the link does not take this");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    async fn confirm(
+        &self,
+        request: impl Future<Output = Result<(), LinkError>>,
+    ) -> Result<(), LinkError> {
+        match tokio::time::timeout(SUBSCRIBE_TIMEOUT, request).await {
+            Ok(result) => result,
+            Err(_) => Err(LinkError::Lost { reason: "the node does not answer".to_owned() }),
+        }
+    }
+
+    /// What published apps tell with a subscription.
+    fn metadata(&self, subscription: &Subscription) -> Vec<(&'static str, String)> {
+        let token = self.shared.with(|state, now| state.endpoint.token(now));
+        let mut metadata = Vec::new();
+        metadata.extend(token.ok().map(|token| ("SLIM_IDENTITY", token.as_ref().to_owned())));
+        if subscription.channel {
+            metadata.push(("CHANNEL_SUBSCRIPTION", "true".to_owned()));
+        }
+        if subscription.creates {
+            metadata.push(("CHANNEL_CREATION", "true".to_owned()));
+        }
+        metadata
+    }
+}
+
+fn borrowed<'a>(metadata: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    metadata.iter().map(|(key, value)| (*key, value.as_str())).collect()
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

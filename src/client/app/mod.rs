@@ -1,0 +1,271 @@
+//! Apps: a name, an identity, links to nodes, and sessions.
+//!
+//! [`App`] connects to a node, creates [`Session`]s or waits for those that others create, and
+//! a session publishes and receives messages:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use slim_quic::client::{App, Config, Identity, LinkOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // connect
+//! let identity = Identity::shared_secret("alice", "a secret of both apps")?;
+//! let app = App::new(&"org/ns/alice".parse()?, identity)?;
+//! app.connect("quic://node.example.org:46357", LinkOptions::default()).await?;
+//!
+//! // session
+//! let bob = "org/ns/bob".parse()?;
+//! let config = Config::point_to_point(&bob).reliable(Duration::from_secs(5), Some(5)).encrypted();
+//! let session = app.create_session(config)?;
+//!
+//! // message
+//! session.publish("hello, bob").await?;
+//! let (context, answer) = session.get_message().await?;
+//! println!("{}: {answer:?}", context.source);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The other side waits for sessions:
+//!
+//! ```no_run
+//! # async fn example(app: slim_quic::client::App) -> Result<(), Box<dyn std::error::Error>> {
+//! let session = app.listen_for_session(None).await?;
+//! while let Ok((context, payload)) = session.get_message().await {
+//!     session.publish_to(&context, payload).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - **Kinds.** [`Config::anycast`]: each message to any instance of an app.
+//!   [`Config::point_to_point`]: all to one instance. [`Config::group`]: to all members of
+//!   a channel, whom its creator, the moderator, invites.
+//! - **Reliable** with [`Config::reliable`]: what does not arrive is sent again, in the end the
+//!   sender is told. Groups always are. **Encrypted** with [`Config::encrypted`]: end to end, with
+//!   MLS.
+//! - **Links** that are lost are made anew; sessions go on where they were.
+//! - **Errors** say whose [`fault`](AppError::fault) they are and give a [`hint`](AppError::hint).
+
+mod connection;
+mod convert;
+mod error;
+mod session;
+mod shared;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng};
+use slim_wire::{Id, Name, TextName};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::Connection;
+pub use self::error::AppError;
+pub use self::session::{Operation, PublishOptions, Session};
+use self::shared::Shared;
+pub use self::trace::trace_context;
+use crate::client::link::LinkOptions;
+use crate::identity::{Identity, IdentityError};
+use crate::mls::Factory;
+use crate::session::{Config, Endpoint, Limits, LinkId, SessionError, Setup};
+
+/// An app: its name, its identity, its links and its sessions; see the [module](self).
+///
+/// When it is dropped its sessions end, as far as they are not told otherwise before:
+/// [`App::close`] tells all members first.
+pub struct App {
+    name: TextName,
+    shared: Arc<Shared>,
+    links: Mutex<BTreeMap<LinkId, CancellationToken>>,
+    tasks: TaskTracker,
+}
+
+/// What an app may be given beside its name and identity.
+#[derive(Clone, Debug, Default)]
+pub struct AppOptions {
+    /// Bounds of what its sessions keep.
+    pub limits: Limits,
+    /// A folder for the state of its encrypted groups, readable by its user alone. Default: they
+    /// are kept in memory.
+    pub folder: Option<PathBuf>,
+}
+
+impl App {
+    /// An app by this name. Without an id in it, a random one is drawn. Has to be called inside a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// [`AppError::Identity`] if the identity has no token.
+    pub fn new(name: &TextName, identity: Identity) -> Result<Self, AppError> {
+        Self::with_options(name, identity, AppOptions::default())
+    }
+
+    /// An app by this name, with options.
+    ///
+    /// # Errors
+    /// As [`App::new`].
+    pub fn with_options(
+        name: &TextName,
+        identity: Identity,
+        options: AppOptions,
+    ) -> Result<Self, AppError> {
+        identity.source.token(SystemTime::now())?;
+        let mut rng = StdRng::try_from_rng(&mut SysRng)
+            .map_err(|error| AppError::Randomness(error.to_string()))?;
+        let name = match name.id() {
+            // Published apps have ids of 64 bits.
+            Id::ANY => TextName::new(name.components(), Id::from_u64(rng.next_u64() >> 1))?,
+            _ => name.clone(),
+        };
+        let factory = match options.folder {
+            Some(folder) => Factory::in_folder(identity.clone(), folder),
+            None => Factory::new(identity.clone()),
+        };
+        let setup = Setup {
+            name: name.clone(),
+            identity,
+            mls: Box::new(factory),
+            rng: Box::new(rng),
+            limits: options.limits,
+        };
+        let shared = Arc::new(Shared::new(Endpoint::new(setup)));
+        let tasks = TaskTracker::new();
+        tasks.spawn(shared.clone().keep_time());
+        Ok(Self { name, shared, links: Mutex::default(), tasks })
+    }
+
+    /// The app's name, with its id.
+    pub fn name(&self) -> &TextName {
+        &self.name
+    }
+
+    /// Connects to the node at `address`: `quic://HOST:PORT`, `http://HOST:PORT` or
+    /// `https://HOST:PORT`. From then on the link is made anew whenever it is lost. Apps may
+    /// connect to several nodes.
+    ///
+    /// # Errors
+    /// [`AppError::Link`] if the first attempt fails.
+    pub async fn connect(&self, address: &str, options: LinkOptions) -> Result<LinkId, AppError> {
+        let options = LinkOptions { name: Some(self.name.clone()), ..options };
+        let stop = self.shared.stop.child_token();
+        let shared = self.shared.clone();
+        let address = address.to_owned();
+        let mut connection = Connection { id: LinkId(0), address, options, shared, stop };
+        let link = connection.connect().await?;
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.stop.is_cancelled() {
+            return Err(AppError::Closed);
+        }
+        let id = LinkId(links.last_key_value().map_or(0, |(last, _)| last.0 + 1));
+        connection.id = id;
+        links.insert(id, connection.stop.clone());
+        self.tasks.spawn(connection.keep_up(link));
+        Ok(id)
+    }
+
+    /// Lets go of a link. Its sessions wait until the app ends.
+    pub fn disconnect(&self, link: LinkId) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stop) = links.remove(&link) {
+            stop.cancel();
+        }
+    }
+
+    /// Also answers to this name, with the app's own id.
+    pub fn subscribe(&self, name: &TextName) {
+        self.shared.with(|state, _| state.endpoint.subscribe(name));
+    }
+
+    /// No longer answers to this name.
+    pub fn unsubscribe(&self, name: &TextName) {
+        self.shared.with(|state, _| state.endpoint.unsubscribe(name));
+    }
+
+    /// Says on which link `name` is reached. With one link there is no need to.
+    pub fn set_route(&self, name: &TextName, link: LinkId) {
+        self.shared.with(|state, _| state.endpoint.set_route(name, link));
+    }
+
+    /// Takes a route back.
+    pub fn remove_route(&self, name: &TextName) {
+        self.shared.with(|state, _| state.endpoint.remove_route(name));
+    }
+
+    /// Creates a session. Nothing is sent before its first message or invitation.
+    ///
+    /// # Errors
+    /// [`SessionError::NoLink`] before the app has connected, or what is wrong with `config`.
+    pub fn create_session(&self, config: Config) -> Result<Session, SessionError> {
+        let info = self.shared.with(|state, now| {
+            let id = state.endpoint.create(now, config)?;
+            state.endpoint.info(id)
+        })?;
+        Ok(Session::new(self.shared.clone(), info))
+    }
+
+    /// The next session that another app has opened; `timeout: None` waits without end.
+    ///
+    /// # Errors
+    /// [`AppError::Timeout`], or [`AppError::Closed`].
+    pub async fn listen_for_session(&self, timeout: Option<Duration>) -> Result<Session, AppError> {
+        let next = async {
+            loop {
+                let opened = self.shared.opened.notified();
+                if let Some(info) = self.shared.with(|state, _| state.endpoint.accept()) {
+                    // Several may wait, and several may have been opened.
+                    self.shared.opened.notify_one();
+                    return Ok(Session::new(self.shared.clone(), info));
+                }
+                tokio::select! {
+                    () = opened => {}
+                    () = self.shared.stop.cancelled() => return Err(AppError::Closed),
+                }
+            }
+        };
+        match timeout {
+            None => next.await,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, next).await.unwrap_or(Err(AppError::Timeout))
+            }
+        }
+    }
+
+    /// Ends a session: a group of which this app is the moderator is closed, another is left, and
+    /// the members are told. What was published and not acknowledged is given up.
+    pub fn delete_session(&self, session: Session) {
+        drop(session);
+    }
+
+    /// Messages that were dropped because their senders' tokens are not good, since the last call;
+    /// at most the last 64.
+    pub fn rejections(&self) -> Vec<(Name, IdentityError)> {
+        self.shared.with(|state, _| state.take_rejections())
+    }
+
+    /// Hands over what is on its way, and closes the links.
+    pub async fn close(self) {
+        self.shared.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("name", &self.name).finish_non_exhaustive()
+    }
+}
