@@ -103,7 +103,8 @@ impl World {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Invite(who) if !self.invited[who] => {
+            // An app that has yet to join with its last key package has no other.
+            Step::Invite(who) if !self.invited[who] && !self.is_to_join(who) => {
                 let package = self.members[who].key_package(now()).expect("a package");
                 let added = self.members[0].add(&package, now()).expect("it is no member");
                 assert_eq!(added.credential, NAMES[who]);
@@ -132,6 +133,10 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn is_to_join(&self, who: usize) -> bool {
+        self.handshakes[who].iter().any(|message| matches!(message, Handshake::Welcome(_)))
     }
 
     fn propose(&mut self, who: usize) {

@@ -1,8 +1,8 @@
 //! Members renew their keys, and try other things.
 
 use openmls::prelude::{
-    BasicCredential, CredentialWithKey, Extension, Extensions, LeafNodeParameters, MlsGroup,
-    MlsMessageOut, UnknownExtension,
+    BasicCredential, CredentialWithKey, Extension, Extensions, ExternalSender, LeafNodeParameters,
+    MlsGroup, MlsMessageOut,
 };
 use openmls::treesync::EncryptionKey;
 use openmls_basic_credential::SignatureKeyPair;
@@ -172,7 +172,9 @@ fn commits_of_others_than_the_moderator_are_refused() {
 fn groups_with_extensions_are_refused() {
     let mut group = Group::of(&["alice"]);
     let commit = by_hand(&mut group.moderator, |provider, signer, group| {
-        let extension = Extension::Unknown(0xf042, UnknownExtension(vec![1]));
+        let credential = BasicCredential::new(b"stranger".to_vec()).into();
+        let stranger = ExternalSender::new(signer.public().into(), credential);
+        let extension = Extension::ExternalSenders(vec![stranger]);
         let extensions = Extensions::single(extension).expect("an extension");
         group
             .update_group_context_extensions(provider, extensions, signer)

@@ -92,11 +92,15 @@ fn key_packages_of_0_6_3_are_added_while_they_are_valid() {
     let mut added = 0;
     for line in captured.lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");
-        let decoded = &line["decoded"];
-        if decoded["mls"]["wire_format"] != "key_package" || line["direction"] != "app->node" {
+        let message = line["hex"].as_str().expect("hex");
+        if line["decoded"]["message_type"] != "CHANNEL_JOIN_REPLY"
+            || line["direction"] != "app->node"
+        {
             continue;
         }
-        let package = bytes(&decoded["payload_hex"]);
+        let at = message.find("0001000500010001").expect("a key package");
+        let length = line["decoded"]["payload_len"].as_u64().expect("a length") as usize;
+        let package = bytes(&message[at..at + 2 * length].into());
         let early = Now { wall: UNIX_EPOCH + Duration::from_secs(1_790_000_000), ..now() };
         assert!(matches!(
             moderator.add(&package, early),
