@@ -3,9 +3,24 @@
 //! Session machines know it as [`Mls`] and hand it the bytes that arrive; how they are made is
 //! RFC 9420 with the settings that published apps share.
 
+mod commit;
+mod disk;
+mod factory;
+mod group;
+mod leaves;
+mod parse;
+mod process;
+mod state;
+mod storage;
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use thiserror::Error;
 
+pub use self::factory::Factory;
+pub use self::group::{OpenMls, RESERVED, Store};
+pub use self::parse::{HANDSHAKE_BYTES, PLAINTEXT_BYTES};
 use crate::session::Now;
 
 /// One member's part in a group. The moderator creates it, adds, removes and commits; others join

@@ -1,0 +1,46 @@
+use std::path::PathBuf;
+
+use super::group::{OpenMls, Store};
+use super::{Mls, MlsError, MlsFactory};
+use crate::identity::Identity;
+
+/// Makes the members of an app's sessions, each with a signature key of its own.
+#[derive(Clone)]
+pub struct Factory {
+    identity: Identity,
+    folder: Option<PathBuf>,
+}
+
+impl Factory {
+    /// Members that live in memory.
+    pub fn new(identity: Identity) -> Self {
+        Self { identity, folder: None }
+    }
+
+    /// Members that [`Factory::open`] stores in this folder, each in one of its own that is named
+    /// by the session's id.
+    pub fn in_folder(identity: Identity, folder: impl Into<PathBuf>) -> Self {
+        Self { identity, folder: Some(folder.into()) }
+    }
+
+    /// The member of the session with this id: as it was stored, or a new one. In memory, if the
+    /// factory has no folder.
+    ///
+    /// # Errors
+    /// [`MlsError::Internal`] if what is stored cannot be used.
+    pub fn open(&self, id: u32) -> Result<OpenMls, MlsError> {
+        let store = match &self.folder {
+            Some(folder) => Store::File(folder.join(id.to_string())),
+            None => Store::Memory,
+        };
+        OpenMls::open(self.identity.clone(), store)
+    }
+}
+
+impl MlsFactory for Factory {
+    /// A new member in memory; those that outlive their process come from [`Factory::open`].
+    fn session(&mut self, id: u32) -> Box<dyn Mls> {
+        let _ = id;
+        Box::new(OpenMls::new(self.identity.clone()))
+    }
+}
