@@ -14,6 +14,8 @@
 //! The keys of a [`JwtCheck`] are [`Keys`]: one key, a set, a SPIRE trust bundle, or those of
 //! issuers, which are learned as their tokens arrive.
 
+#[cfg(test)]
+mod captured;
 mod error;
 mod jwt;
 mod shared_secret;

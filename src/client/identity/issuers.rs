@@ -157,6 +157,7 @@ async fn serve(fetcher: Arc<Fetcher>, check: Arc<JwtCheck>, mut waiting: mpsc::R
 }
 
 async fn learn(fetcher: &Fetcher, check: &JwtCheck, issuer: &str) -> Result<(), IdentityError> {
+    check.allow_issuer(issuer)?;
     let unavailable = |reason: String| IdentityError::Unavailable {
         reason: format!("keys of issuer {issuer:?}: {reason}"),
     };

@@ -109,6 +109,14 @@ impl JwtCheck {
         keys.missing(&token, now)
     }
 
+    /// Whether the keys of this issuer would be taken, if they were [learnt](JwtCheck::learn).
+    ///
+    /// # Errors
+    /// [`IdentityError::Config`] if not.
+    pub fn allow_issuer(&self, issuer: &str) -> Result<(), IdentityError> {
+        self.state().keys.allow_issuer(issuer)
+    }
+
     /// Takes the key set that an issuer published at `now`, as JSON. Of 64 issuers the keys are
     /// kept, each for an hour; one more takes the place of the oldest.
     ///
@@ -119,6 +127,11 @@ impl JwtCheck {
         let keys = state.keys.with_issuer(issuer, keys, now)?;
         *state = State { keys: Arc::new(keys), verified: HashMap::new() };
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.state().verified.len()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::LEEWAY;
 use super::token::Token;
 use crate::identity::IdentityError;
 use crate::identity::error::shown;
@@ -93,7 +94,7 @@ impl Keys {
             .or_else(|_| DecodingKey::from_ed_pem(bytes))
             .or_else(|_| DecodingKey::from_rsa_pem(bytes));
         match key {
-            Ok(key) if !private => Ok(Self::one(key)),
+            Ok(key) if !private && is_sound(&key) => Ok(Self::one(key)),
             _ => {
                 let reason = "public key: expected RSA, EC or Ed25519 in PEM form (PUBLIC KEY)";
                 Err(IdentityError::config(reason))
@@ -225,6 +226,23 @@ impl Keys {
         (!known).then(|| issuer.to_owned())
     }
 
+    /// Whether the keys of this issuer may be taken.
+    fn allow(&self, issuer: &str) -> Result<&Issuers, IdentityError> {
+        match &self.0 {
+            Kind::Issuers(issuers) if issuers.allows(issuer) => Ok(issuers),
+            Kind::Issuers(_) => {
+                let issuer = shown(issuer);
+                let reason = format!("issuer: expected one of the list, got {issuer:?}");
+                Err(IdentityError::config(reason))
+            }
+            _ => Err(IdentityError::config("keys: expected those of issuers, got others")),
+        }
+    }
+
+    pub(super) fn allow_issuer(&self, issuer: &str) -> Result<(), IdentityError> {
+        self.allow(issuer).map(|_| ())
+    }
+
     /// These keys, with those of an issuer as they were fetched at `now`.
     pub(super) fn with_issuer(
         &self,
@@ -232,14 +250,7 @@ impl Keys {
         json: &str,
         now: SystemTime,
     ) -> Result<Self, IdentityError> {
-        let Kind::Issuers(issuers) = &self.0 else {
-            return Err(IdentityError::config("keys: expected those of issuers, got others"));
-        };
-        if !issuers.allows(issuer) {
-            let issuer = shown(issuer);
-            let reason = format!("issuer: expected one of the list, got {issuer:?}");
-            return Err(IdentityError::config(reason));
-        }
+        let issuers = self.allow(issuer)?;
         let keys = Arc::new(KeySet::parse(json)?.public());
         let mut issuers = issuers.clone();
         if issuers.known.len() >= ISSUERS && !issuers.known.contains_key(issuer) {
@@ -281,9 +292,12 @@ impl Issuers {
 }
 
 impl Fetched {
-    /// A clock that was set back says nothing about age.
+    /// A clock that was set back by much says nothing about age.
     fn is_within(&self, age: Duration, now: SystemTime) -> bool {
-        now.duration_since(self.at).is_ok_and(|since| since < age)
+        match now.duration_since(self.at) {
+            Ok(since) => since < age,
+            Err(ahead) => ahead.duration().as_secs_f64() < LEEWAY,
+        }
     }
 }
 
@@ -302,11 +316,15 @@ impl PublicKey {
             Some(Ok(algorithm)) => Some(algorithm),
             None => None,
         };
-        let key = DecodingKey::from_jwk(&jwk).ok().filter(|_| !other_use)?;
-        let empty = key.try_get_as_bytes().is_ok_and(<[u8]>::is_empty);
+        let curve = match &jwk.algorithm {
+            AlgorithmParameters::EllipticCurve(key) => Some(&key.curve),
+            _ => None,
+        };
+        let other_curve = !matches!(curve, None | Some(EllipticCurve::P256 | EllipticCurve::P384));
+        let key = DecodingKey::from_jwk(&jwk).ok().filter(is_sound)?;
         let fits = algorithm.is_none_or(|algorithm| algorithm.family() == key.family());
         let kid = jwk.common.key_id.map(Box::from);
-        (fits && !empty).then_some(Self { kid, algorithm, key })
+        (fits && !other_use && !other_curve).then_some(Self { kid, algorithm, key })
     }
 
     fn fits(&self, algorithm: Algorithm) -> bool {
@@ -322,6 +340,17 @@ impl PublicKey {
         let verifier = verifier.map_err(|_| IdentityError::Signature)?;
         let good = verifier.verify(token.signed.as_bytes(), &token.signature);
         good.map_err(|_| IdentityError::Signature)
+    }
+}
+
+/// Whether a key has a length that its kind can have; that of RSA keys is judged when they are used.
+fn is_sound(key: &DecodingKey) -> bool {
+    let bytes = || key.try_get_as_bytes().map_or(0, <[u8]>::len);
+    match key.family() {
+        AlgorithmFamily::Hmac => bytes() > 0,
+        AlgorithmFamily::Rsa => true,
+        AlgorithmFamily::Ec => [65, 97].contains(&bytes()),
+        AlgorithmFamily::Ed => bytes() == 32,
     }
 }
 

@@ -16,3 +16,6 @@ pub use self::source::{Jwt, JwtClaims, SigningKey, StaticJwt};
 
 /// What clocks may differ by where a token's times are judged, in seconds.
 const LEEWAY: f64 = 60.0;
+
+#[cfg(test)]
+mod tests;

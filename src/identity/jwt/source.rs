@@ -97,7 +97,7 @@ impl SigningKey {
         Ok(key)
     }
 
-    fn sign(&self, message: &str) -> Result<Vec<u8>, IdentityError> {
+    pub(super) fn sign(&self, message: &str) -> Result<Vec<u8>, IdentityError> {
         let failed = |reason: &dyn fmt::Display| IdentityError::Unavailable {
             reason: format!("signing by {:?}: {reason}", self.algorithm),
         };
