@@ -107,12 +107,14 @@ fn a_renewed_token_is_noticed_in_place_and_by_rename_and_half_a_token_is_not_sen
     assert_eq!(sent(5), first);
 }
 
+type TextOf = fn(&KeyPair) -> String;
+
 #[test]
 fn keys_in_a_file_are_read_again_and_old_tokens_judged_anew() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keys");
     let (old, new, now) = (key_pair(), key_pair(), SystemTime::now());
-    let forms: [(KeyForm, fn(&KeyPair) -> String); 3] = [
+    let forms: [(KeyForm, TextOf); 3] = [
         (KeyForm::Pem, KeyPair::public_key_pem),
         (KeyForm::Jwks, jwks),
         (KeyForm::TrustBundle, |pair| bundle("example.org", pair)),

@@ -101,8 +101,11 @@ impl JwtCheck {
     /// latest, so that this token can be judged. None if no keys of it would help, or the keys
     /// are not [those of issuers](Keys::issuers).
     pub fn missing_issuer(&self, token: &str, now: SystemTime) -> Option<String> {
-        let known = self.state().verified.contains_key(&digest_of(token));
-        let token = Token::parse(token).ok().filter(|_| !known)?;
+        checked_length(token).ok()?;
+        if self.state().verified.contains_key(&digest_of(token)) {
+            return None;
+        }
+        let token = Token::parse(token).ok()?;
         self.rules.judge(&token.claims).ok()?;
         token.claims.validity().and_then(|validity| validity.judge(now)).ok()?;
         let keys = Arc::clone(&self.state().keys);

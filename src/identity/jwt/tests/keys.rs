@@ -174,6 +174,9 @@ fn keys_of_an_issuer_are_asked_for_used_and_renewed_in_time() {
     by.learn(ISSUER, &jwks(&[jwk(&pair, "a")]), at(NOW)).expect("a key set");
     assert_eq!(missing(&first, NOW), None);
     assert!(by.check(&first, at(NOW)).is_ok());
+    assert!(by.check(&token(3), at(NOW - 59)).is_ok(), "clocks are read one after the other");
+    let set_back = by.check(&token(4), at(NOW - 60));
+    assert_eq!(set_back, Err(IdentityError::NoKeys { issuer: ISSUER.into() }));
     assert_eq!(missing(&token(1), NOW + 2999), None);
     assert_eq!(missing(&token(1), NOW + 3000).as_deref(), Some(ISSUER), "there is time left");
     assert!(by.check(&token(1), at(NOW + 3599)).is_ok());
