@@ -8,8 +8,12 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Redirect;
 use axum::routing::get;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use slim_quic::client::identity::{IssuerKeys, IssuerOptions};
 use slim_quic::identity::{IdentityError, TokenCheck};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 
 use super::{jwks, key_pair, rules, token};
 
@@ -131,4 +135,59 @@ async fn an_issuer_that_is_not_on_the_list_is_not_even_asked() {
     assert_eq!(refused, Err(IdentityError::Issuer { got: url.clone() }));
     assert!(check.fetch(&url).await.is_err());
     assert_eq!(asked.load(Relaxed), 0);
+}
+
+/// Answers each request on one connection after another with this key set, over TLS.
+async fn serve_tls(listener: tokio::net::TcpListener, config: ServerConfig, keys: String) {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    while let Ok((stream, _)) = listener.accept().await {
+        // A client that does not trust the certificate ends here.
+        let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.expect("a request"));
+        }
+        let (status, body) = match request.starts_with(b"GET /.well-known/jwks.json ") {
+            true => ("200 OK", &*keys),
+            false => ("404 Not Found", ""),
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close");
+        let answer = format!("{head}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.expect("sent");
+        stream.shutdown().await.expect("sent");
+    }
+}
+
+#[tokio::test]
+async fn over_tls_an_issuer_is_known_by_its_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certified = || rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+    let (certified, other) = (certified().expect("one"), certified().expect("another"));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key.into())
+        .expect("a certificate");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (pair, url) = (key_pair(), format!("https://localhost:{port}"));
+    tokio::spawn(serve_tls(listener, config, jwks(&pair)));
+
+    let start = |name: &str, pem: String| {
+        let ca_file = folder.path().join(name);
+        std::fs::write(&ca_file, pem).expect("written");
+        let options = IssuerOptions { ca_file: Some(ca_file), ..IssuerOptions::default() };
+        IssuerKeys::start(rules(), options).expect("an authority")
+    };
+    let (trusting, wary) =
+        (start("its.pem", certified.cert.pem()), start("other.pem", other.cert.pem()));
+    trusting.fetch(&url).await.expect("fetched");
+    let now = SystemTime::now();
+    assert!(trusting.check(&token(&pair, Some(&url), "alice", now), now).is_ok());
+    let refused = wary.fetch(&url).await;
+    assert!(matches!(refused, Err(IdentityError::Unavailable { .. })), "{refused:?}");
 }
