@@ -190,4 +190,10 @@ async fn over_tls_an_issuer_is_known_by_its_certificate() {
     assert!(trusting.check(&token(&pair, Some(&url), "alice", now), now).is_ok());
     let refused = wary.fetch(&url).await;
     assert!(matches!(refused, Err(IdentityError::Unavailable { .. })), "{refused:?}");
+
+    let ca_file = Some(folder.path().join("none.pem"));
+    std::fs::write(ca_file.as_ref().expect("a path"), "nonsense").expect("written");
+    let refused = IssuerKeys::start(rules(), IssuerOptions { ca_file, ..IssuerOptions::default() });
+    let refused = refused.expect_err("no authority").to_string();
+    assert!(refused.contains("none.pem: expected at least one certificate"), "{refused}");
 }

@@ -79,7 +79,7 @@ impl IssuerKeys {
     /// Starts on the current tokio runtime.
     ///
     /// # Errors
-    /// [`IdentityError::Config`] if there are no authorities to know issuers by.
+    /// [`IdentityError::Config`] if [`IssuerOptions::ca_file`] cannot be used.
     pub fn start(rules: JwtRules, options: IssuerOptions) -> Result<Self, IdentityError> {
         let client = Client::builder()
             .tls_backend_preconfigured(tls(options.ca_file.as_deref())?)
@@ -216,10 +216,15 @@ fn url(text: &str, plain: bool) -> Result<Url, String> {
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, IdentityError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| unusable(&error))?;
-            roots.add(certificate).map_err(|error| unusable(&error))?;
+        let wrong = |reason: &dyn std::fmt::Display| {
+            unusable(&format!("authorities in {}: {reason}", path.display()))
+        };
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
+            let certificate = certificate.map_err(|error| wrong(&error))?;
+            roots.add(certificate).map_err(|error| wrong(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(wrong(&"expected at least one certificate, got none"));
         }
     } else {
         // Systems carry certificates that no library takes; the others will do.

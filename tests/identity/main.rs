@@ -1,9 +1,7 @@
 //! Identities with files and the network: what is renewed is noticed, and keys come only from where
 //! they may.
 
-#[path = "identity/issuers.rs"]
 mod issuers;
-#[path = "identity/workload.rs"]
 mod workload;
 
 use std::fs;
