@@ -1,9 +1,10 @@
 //! The Rust API for apps.
 //!
-//! [`app`] is what most need: connect, session, message. [`link`] is its lowest floor: one
-//! connection to a node, and messages as they travel.
+//! [`app`] is what most need: connect, session, message. [`identity`] tells who an app is.
+//! [`link`] is the lowest floor: one connection to a node, and messages as they travel.
 
 pub mod app;
+pub mod identity;
 pub mod link;
 
 pub use self::app::{App, AppError, AppOptions, Operation, PublishOptions, Session, trace_context};

@@ -4,13 +4,32 @@
 //! member's MLS credential is one. A [`TokenSource`] makes those of this app, a [`TokenCheck`]
 //! judges those of others. Both are given the time; what they need from files or the network is
 //! brought to them.
+//!
+//! | kind | made by | judged by |
+//! |---|---|---|
+//! | shared secret | [`SharedSecret`] | [`SharedSecret`] |
+//! | JWT with a key of the app | [`Jwt`] | [`JwtCheck`] |
+//! | JWT that somebody else issues | [`StaticJwt`] | [`JwtCheck`] |
+//!
+//! The keys of a [`JwtCheck`] are [`Keys`]: one key, a set, a SPIRE trust bundle, or those of
+//! issuers, which are learned as their tokens arrive.
 
+#[cfg(test)]
+mod captured;
 mod error;
+mod jwt;
+mod shared_secret;
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::error::IdentityError;
+pub use self::jwt::{Algorithm, Jwt, JwtCheck, JwtClaims, JwtRules, Keys, SigningKey, StaticJwt};
+pub use self::shared_secret::{Compat, SharedSecret};
+
+/// Longest token that is taken, in bytes; a longer one is refused unread.
+pub const TOKEN_BYTES: usize = 16 * 1024;
 
 /// Makes the tokens of an app.
 pub trait TokenSource: Send + Sync {
@@ -22,7 +41,8 @@ pub trait TokenSource: Send + Sync {
     fn token(&self, now: SystemTime) -> Result<Arc<str>, IdentityError>;
 
     /// The token to be the MLS credential beside the public signature key `key`. It must differ
-    /// from that of every other member, and it stays the same for as long as the session lasts.
+    /// from that of every other member, and it stays the same for as long as the session lasts:
+    /// ask once, and keep it. Another call may return another text.
     ///
     /// # Errors
     /// As [`TokenSource::token`].
@@ -79,4 +99,22 @@ pub struct Identity {
     pub source: Arc<dyn TokenSource>,
     /// Judges others'.
     pub check: Arc<dyn TokenCheck>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+fn checked_length(token: &str) -> Result<(), IdentityError> {
+    match token.len() {
+        got if got > TOKEN_BYTES => Err(IdentityError::TooLong { limit: TOKEN_BYTES, got }),
+        _ => Ok(()),
+    }
+}
+
+/// Whole seconds since 1970; a clock before that is at 0.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

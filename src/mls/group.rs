@@ -277,6 +277,16 @@ impl Mls for OpenMls {
         })
     }
 
+    fn withdraw(&mut self) {
+        // What cannot be stored now is stored with the next change.
+        let _ = self.change(|state| {
+            let (provider, _, group) = parts(state)?;
+            group.clear_pending_proposals(provider.storage()).map_err(internal)?;
+            provider.storage().forget_proposed_keys();
+            Ok(())
+        });
+    }
+
     fn store(&mut self, proposal: &[u8], now: Now) -> Result<(), MlsError> {
         const FIELD: &str = "proposal";
         let _ = now;
