@@ -10,4 +10,6 @@ pub mod link;
 pub use self::app::{App, AppError, AppOptions, Operation, PublishOptions, Session, trace_context};
 pub use self::link::{LinkOptions, Trust};
 pub use crate::identity::Identity;
-pub use crate::session::{CloseReason, Config, Context, Event, Limits, LinkId, Member, SessionError};
+pub use crate::session::{
+    CloseReason, Config, Context, Event, Limits, LinkId, Member, SessionError,
+};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::convert::{to_message, to_packet};
@@ -31,11 +32,13 @@ impl Connection {
     }
 
     /// Uses the link as long as it lasts, and then the next, until the app lets go.
-    pub(super) async fn keep_up(self, mut link: Link) {
+    /// Tells `ready` when the app's name is known to the node.
+    pub(super) async fn keep_up(self, mut link: Link, ready: oneshot::Sender<()>) {
         let stop = self.stop.clone();
+        let mut ready = Some(ready);
         loop {
             let begun = Instant::now();
-            let reason = self.live(&link).await;
+            let reason = self.live(&link, &mut ready).await;
             self.shared.with(|state, now| {
                 state.endpoint.link_down(now, self.id);
                 if let Some(queue) = state.queues.get_mut(&self.id) {
@@ -77,14 +80,14 @@ impl Connection {
     }
 
     /// One life of the link; why it ended.
-    async fn live(&self, link: &Link) -> LinkError {
+    async fn live(&self, link: &Link, ready: &mut Option<oneshot::Sender<()>>) -> LinkError {
         self.shared.with(|state, now| {
             state.queues.entry(self.id).or_default().up = true;
             state.endpoint.link_up(now, self.id);
         });
         tokio::select! {
             error = self.read(link) => error,
-            error = self.write(link) => error,
+            error = self.write(link, ready) => error,
             () = self.stop.cancelled() => {
                 self.drain(link).await;
                 LinkError::Ended
@@ -112,7 +115,7 @@ impl Connection {
         }
     }
 
-    async fn write(&self, link: &Link) -> LinkError {
+    async fn write(&self, link: &Link, ready: &mut Option<oneshot::Sender<()>>) -> LinkError {
         let mut orders = std::collections::VecDeque::new();
         loop {
             let queued = self.shared.queued.notified();
@@ -133,6 +136,10 @@ impl Connection {
                 }
             }
             self.shared.drained.notify_waiters();
+            if let Some(ready) = ready.take() {
+                // Who connects may have stopped waiting.
+                let _ = ready.send(());
+            }
         }
     }
 

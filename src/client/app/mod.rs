@@ -64,6 +64,7 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 use slim_wire::{Id, Name, TextName};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,8 +85,15 @@ use crate::session::{Config, Endpoint, Limits, LinkId, SessionError, Setup};
 pub struct App {
     name: TextName,
     shared: Arc<Shared>,
-    links: Mutex<BTreeMap<LinkId, CancellationToken>>,
+    links: Mutex<Links>,
     tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Links {
+    /// Number of the last one.
+    next: u32,
+    stops: BTreeMap<LinkId, CancellationToken>,
 }
 
 /// What an app may be given beside its name and identity.
@@ -149,7 +157,7 @@ impl App {
 
     /// Connects to the node at `address`: `quic://HOST:PORT`, `http://HOST:PORT` or
     /// `https://HOST:PORT`. From then on the link is made anew whenever it is lost. Apps may
-    /// connect to several nodes.
+    /// connect to several nodes. Returns once the node knows the app's name.
     ///
     /// # Errors
     /// [`AppError::Link`] if the first attempt fails.
@@ -160,21 +168,26 @@ impl App {
         let address = address.to_owned();
         let mut connection = Connection { id: LinkId(0), address, options, shared, stop };
         let link = connection.connect().await?;
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared.stop.is_cancelled() {
-            return Err(AppError::Closed);
-        }
-        let id = LinkId(links.last_key_value().map_or(0, |(last, _)| last.0 + 1));
-        connection.id = id;
-        links.insert(id, connection.stop.clone());
-        self.tasks.spawn(connection.keep_up(link));
+        let (ready, is_ready) = oneshot::channel();
+        connection.id = self.keep_link(&connection.stop);
+        let id = connection.id;
+        self.tasks.spawn(connection.keep_up(link, ready));
+        is_ready.await.map_err(|_| AppError::Closed)?;
         Ok(id)
+    }
+
+    fn keep_link(&self, stop: &CancellationToken) -> LinkId {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.next += 1;
+        let id = LinkId(links.next);
+        links.stops.insert(id, stop.clone());
+        id
     }
 
     /// Lets go of a link. Its sessions wait until the app ends.
     pub fn disconnect(&self, link: LinkId) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stop) = links.remove(&link) {
+        if let Some(stop) = links.stops.remove(&link) {
             stop.cancel();
         }
     }

@@ -10,9 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::IdentityError;
-use crate::session::{
-    Endpoint, LinkId, Now, Output, Packet, SessionError, Subscription, Ticket,
-};
+use crate::session::{Endpoint, LinkId, Now, Output, Packet, SessionError, Subscription, Ticket};
 
 /// What is to be sent on a link, in order.
 pub(super) enum Order {
