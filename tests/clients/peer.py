@@ -7,8 +7,12 @@
     peer.py ENDPOINT NAME moderate CHANNEL MEMBER...
                                             opens an encrypted group, and invites the members
 
-Prints "ready" once it is connected, "in session" once it has one, and "got TEXT" for each
-message. Each line of its input is published in the session.
+Prints "ready" once it is connected, "in session" once it has one, "got TEXT" for each message, and
+"ended REASON" when the session ends. Each line of its input is published in the session, but
+
+    /invite NAME    invites another member
+    /remove NAME    removes a member
+    /delete         deletes the session, locally
 """
 
 import asyncio
@@ -44,7 +48,13 @@ async def connect(endpoint, name):
 
 async def print_messages(session):
     while True:
-        _, payload = await session.get_message()
+        try:
+            _, payload = await session.get_message()
+        except Exception as error:
+            tell(f"ended {error}" if "closed" in str(error) else f"failed {error}")
+            if "closed" in str(error):
+                return
+            continue
         tell(f"got {payload.decode()}")
 
 
@@ -55,14 +65,26 @@ async def answer_messages(session):
         await session.publish_to(context, b"echo of " + payload)
 
 
-async def publish_lines(session):
+async def publish_lines(app, session):
     while line := await asyncio.to_thread(sys.stdin.readline):
-        await session.publish(line.rstrip("\n").encode())
+        command, _, name = line.rstrip("\n").partition(" ")
+        try:
+            if command == "/invite":
+                await app.set_route(parse(name))
+                await session.invite(parse(name))
+            elif command == "/remove":
+                await session.remove(parse(name))
+            elif command == "/delete":
+                await app.delete_session(session)
+            else:
+                await session.publish(line.rstrip("\n").encode())
+        except Exception as error:
+            tell(f"refused {error}")
 
 
-async def take_part(session):
+async def take_part(app, session):
     tell("in session")
-    await asyncio.gather(print_messages(session), publish_lines(session))
+    await asyncio.gather(print_messages(session), publish_lines(app, session))
 
 
 async def echo(app):
@@ -78,7 +100,7 @@ async def call(app, peer, encrypted):
     config = slim_bindings.PySessionConfiguration.PointToPoint(
         peer_name=parse(peer), mls_enabled=encrypted, **RELIABLE
     )
-    await take_part(await app.create_session(config))
+    await take_part(app, await app.create_session(config))
 
 
 async def moderate(app, channel, members):
@@ -89,13 +111,13 @@ async def moderate(app, channel, members):
     for member in members:
         await app.set_route(parse(member))
         await session.invite(parse(member))
-    await take_part(session)
+    await take_part(app, session)
 
 
 async def main(endpoint, name, role, *others):
     app = await connect(endpoint, name)
     if role == "listen":
-        await take_part(await app.listen_for_session())
+        await take_part(app, await app.listen_for_session())
     elif role == "echo":
         await echo(app)
     elif role == "call":
