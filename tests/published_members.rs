@@ -13,7 +13,7 @@ use slim_wire::TextName;
 
 use support::in_time;
 use support::node::Node;
-use support::published::{Peer, python};
+use support::published::{Peer, first_python, published_node, python};
 
 /// That of tests/clients/peer.py.
 const SECRET: &str = "a secret that all of the test share";
@@ -152,6 +152,97 @@ async fn published_moderator(node: SocketAddr, scheme: &str, python: &Path) {
     drop(of_http);
 }
 
+/// A group whose keys are renewed by a native moderator, a native member and a published member.
+async fn renewal_under_a_native_moderator(node: SocketAddr, python: &Path) {
+    let often = Limits { key_rotation: Duration::from_secs(2), ..Limits::default() };
+    let moderator = app_with(node, "quic", "org/ns/moderator", often).await;
+    let native = app_with(node, "http", "org/ns/native", often).await;
+    let mut one = Peer::start_with_clock(python, node, "org/ns/one", &["listen"]).await;
+    let session = moderator.create_session(group()).expect("a session");
+    for name in ["org/ns/one", "org/ns/native"] {
+        let invitation = session.invite(&text(name)).expect("it starts");
+        in_time(name, invitation.done()).await.expect("it joins");
+    }
+    let of_native = in_time("a session", native.listen_for_session(None)).await.expect("open");
+    for round in 0..8 {
+        if round % 3 == 0 {
+            one.skip_hour();
+        }
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let [from_moderator, from_native, from_one] =
+            ["moderator", "native", "one"].map(|name| format!("{round} from {name}"));
+        session.publish(from_moderator.clone()).await.expect("it is taken");
+        of_native.publish(from_native.clone()).await.expect("it is taken");
+        one.publish(&from_one);
+        let mut heard = [message(&session).await, message(&session).await];
+        heard.sort();
+        assert_eq!(heard, [from_native.clone(), from_one.clone()]);
+        let mut heard = [message(&of_native).await, message(&of_native).await];
+        heard.sort();
+        assert_eq!(heard, [from_moderator.clone(), from_one]);
+        wait("both messages", || one.got(&from_moderator) + one.got(&from_native) == 2).await;
+    }
+    assert_eq!(one.program.stdout.count("failed"), 0);
+}
+
+/// A group whose keys are renewed by a published moderator, a published and a native member.
+async fn renewal_under_a_published_moderator(node: SocketAddr, python: &Path) {
+    let often = Limits { key_rotation: Duration::from_secs(2), ..Limits::default() };
+    let native = app_with(node, "quic", "org/ns/native", often).await;
+    let mut one = Peer::start(python, node, "org/ns/one", &["listen"]).await;
+    let role = ["moderate", "org/ns/channel", "org/ns/native", "org/ns/one"];
+    let mut moderator = Peer::start_with_clock(python, node, "org/ns/moderator", &role).await;
+    let of_native = in_time("a session", native.listen_for_session(None)).await.expect("open");
+    wait("the session", || one.program.stdout.find("in session").is_some()).await;
+    for round in 0..8 {
+        if round % 3 == 0 {
+            moderator.skip_hour();
+        }
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let [from_moderator, from_native, from_one] =
+            ["moderator", "native", "one"].map(|name| format!("{round} from {name}"));
+        moderator.publish(&from_moderator);
+        of_native.publish(from_native.clone()).await.expect("it is taken");
+        one.publish(&from_one);
+        let mut heard = [message(&of_native).await, message(&of_native).await];
+        heard.sort();
+        assert_eq!(heard, [from_moderator.clone(), from_one.clone()]);
+        wait("all messages", || {
+            one.got(&from_moderator) + one.got(&from_native) == 2
+                && moderator.got(&from_one) + moderator.got(&from_native) == 2
+        })
+        .await;
+    }
+}
+
+/// A point-to-point session from a native app to a published one, and the other way round.
+async fn point_to_point(node: SocketAddr, scheme: &str, python: &Path) {
+    let native = app(node, scheme, "org/ns/native").await;
+    let echo = Peer::start(python, node, "org/ns/echo", &["echo"]).await;
+    let config = Config::point_to_point(&text("org/ns/echo"));
+    let config = config.reliable(Duration::from_secs(1), Some(10)).encrypted();
+    let session = native.create_session(config).expect("a session");
+    for number in 0..20 {
+        session.publish(format!("{number}")).await.expect("it is taken");
+        assert_eq!(message(&session).await, format!("echo of {number}"));
+    }
+    assert_eq!(echo.got("19"), 1);
+    drop(session);
+
+    let role = ["call", "org/ns/native"];
+    let mut caller = Peer::start(python, node, "org/ns/caller", &role).await;
+    caller.publish("hello");
+    let session = in_time("a session", native.listen_for_session(None)).await.expect("open");
+    assert!(session.config().mls);
+    for number in 0..20 {
+        let expected = if number == 0 { "hello".to_owned() } else { format!("{number}") };
+        assert_eq!(message(&session).await, expected);
+        session.publish(format!("echo of {expected}")).await.expect("it is taken");
+        wait("the echo", || caller.got(&format!("echo of {expected}")) == 1).await;
+        caller.publish(&format!("{}", number + 1));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_moderator_has_published_members_in_its_encrypted_group() {
     let Some(python) = python("native moderator") else { return };
@@ -164,4 +255,70 @@ async fn native_apps_are_members_of_a_published_moderators_encrypted_group() {
     let Some(python) = python("published moderator") else { return };
     let node = Node::start("").await;
     published_moderator(node.address, "quic", python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_the_same_with_the_first_release_0_6() {
+    let Some(python) = first_python("groups with 0.6.0") else { return };
+    let node = Node::start("").await;
+    native_moderator(node.address, "quic", python).await;
+    published_moderator(node.address, "quic", python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_the_same_through_a_published_node() {
+    let Some(python) = python("groups through a published node") else { return };
+    let (_node, address) = published_node(python).await;
+    let address = address.parse().expect("an address");
+    native_moderator(address, "http", python).await;
+    published_moderator(address, "http", python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_renewed_by_members_of_both_kinds_under_a_native_moderator() {
+    let Some(python) = python("keys under a native moderator") else { return };
+    let node = Node::start("").await;
+    renewal_under_a_native_moderator(node.address, python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_renewed_by_members_of_both_kinds_under_a_published_moderator() {
+    let Some(python) = python("keys under a published moderator") else { return };
+    let node = Node::start("").await;
+    renewal_under_a_published_moderator(node.address, python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_point_to_point_sessions_are_answered_both_ways() {
+    let Some(python) = python("point to point") else { return };
+    let node = Node::start("").await;
+    point_to_point(node.address, "quic", python).await;
+    point_to_point(node.address, "http", python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_point_to_point_sessions_work_with_the_first_release_0_6() {
+    let Some(python) = first_python("point to point with 0.6.0") else { return };
+    let node = Node::start("").await;
+    point_to_point(node.address, "quic", python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_member_leaves_a_published_moderators_group() {
+    let Some(python) = python("leaving") else { return };
+    let node = Node::start("").await;
+    let native = app(node.address, "quic", "org/ns/native").await;
+    let one = Peer::start(python, node.address, "org/ns/one", &["listen"]).await;
+    let role = ["moderate", "org/ns/channel", "org/ns/native", "org/ns/one"];
+    let mut moderator = Peer::start(python, node.address, "org/ns/moderator", &role).await;
+    let session = in_time("a session", native.listen_for_session(None)).await.expect("open");
+    moderator.publish("before");
+    assert_eq!(message(&session).await, "before");
+    native.delete_session(session);
+    // Were it still a member, no invitation would ever be completed again.
+    moderator.publish("/invite org/ns/native");
+    let session = in_time("a session", native.listen_for_session(None)).await.expect("open");
+    moderator.publish("after");
+    wait("the message", || one.got("after") == 1).await;
+    assert_eq!(message(&session).await, "after");
 }

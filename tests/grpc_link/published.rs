@@ -1,34 +1,17 @@
 //! Links through the node that the published Python package of release 0.6 carries.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use slim_quic::client::link::{Link, LinkError};
 
 use crate::support::native::{message, receive, send, text};
-use crate::support::node::Program;
-use crate::support::published::python;
+use crate::support::published::{published_node, python};
 use crate::support::{eventually, in_time};
 use crate::{connect, numbered};
 
 const ALICE: &str = "org/ns/alice/1";
 const BOB: &str = "org/ns/bob/2";
-
-/// The published node, and where it listens.
-async fn start(python: &Path) -> (Program, String) {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = free.local_addr().expect("an address").to_string();
-    drop(free);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/node.py");
-    let mut command = Command::new(python);
-    command.arg(script).arg(&address);
-    let program = Program::spawn(command);
-    program.line("listening").await;
-    (program, address)
-}
 
 /// Publishes until something arrives: this node does not say when it knows a subscription.
 async fn reach(from: &Link, to: &Link) {
@@ -46,7 +29,7 @@ async fn the_published_node_passes_messages_on_until_it_ends() {
     let Some(python) = python("the_published_node_passes_messages_on_until_it_ends") else {
         return;
     };
-    let (program, address) = start(python).await;
+    let (program, address) = published_node(python).await;
     let (alice, bob) = (connect(&address, ALICE).await, connect(&address, BOB).await);
     let identity = [("SLIM_IDENTITY", "a secret:org/ns/bob")];
     bob.subscribe_with(&text(BOB), &identity).await.expect("the link is open");

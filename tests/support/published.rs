@@ -4,7 +4,7 @@
 //! why on standard error, whatever the test runner captures.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command};
 use std::sync::LazyLock;
@@ -13,20 +13,22 @@ use std::time::{Duration, Instant};
 use super::node::Program;
 use super::say;
 
-const PACKAGE: &str = "slim-bindings==0.6.3";
+/// The interpreters of environments that have the package.
+static LATEST: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| environment("0.6.3"));
+static FIRST: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| environment("0.6.0"));
 
-/// The interpreter of an environment that has the package.
-static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(PACKAGE.replace("==", "-"));
+fn environment(version: &str) -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("slim-bindings-{version}"));
+    let package = format!("slim-bindings=={version}");
     let python = folder.join("bin/python");
     let has_package = || run(Command::new(&python).args(["-c", "import slim_bindings"]));
     if has_package().is_ok() {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE]))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).arg(package))?;
     has_package().map(|()| python)
-});
+}
 
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
@@ -38,15 +40,40 @@ fn run(command: &mut Command) -> Result<(), String> {
     Err(format!("{command:?}: {}: {last}", output.status))
 }
 
-/// The interpreter, unless it cannot be had; then `test` is skipped, and says so.
+/// An interpreter with the last release 0.6, unless it cannot be had; then `test` is skipped, and
+/// says so.
 pub(crate) fn python(test: &str) -> Option<&'static Path> {
-    match &*PYTHON {
+    found(&LATEST, test)
+}
+
+/// The same with the first release 0.6.
+pub(crate) fn first_python(test: &str) -> Option<&'static Path> {
+    found(&FIRST, test)
+}
+
+fn found(python: &'static Result<PathBuf, String>, test: &str) -> Option<&'static Path> {
+    match python {
         Ok(python) => Some(python),
         Err(reason) => {
             say(&format!("SKIPPED {test}: {reason}"));
             None
         }
     }
+}
+
+/// A library to be preloaded, built from tests/clients/skip_hour.c.
+fn skipping_clock() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/skip_hour.c");
+        let process = std::process::id();
+        let library =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("skip_hour-{process}.so"));
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
+        run(&mut cc).expect("a C compiler, which the project needs anyway");
+        library
+    });
+    &BUILT
 }
 
 /// An application in a process of its own.
@@ -57,13 +84,32 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn start(python: &Path, node: SocketAddr, name: &str, role: &[&str]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/peer.py");
+        Self::start_with(Command::new(python), node, name, role).await
+    }
+
+    /// One whose clock skips an hour at [`Peer::skip_hour`].
+    pub(crate) async fn start_with_clock(
+        python: &Path,
+        node: SocketAddr,
+        name: &str,
+        role: &[&str],
+    ) -> Self {
         let mut command = Command::new(python);
+        command.env("LD_PRELOAD", skipping_clock());
+        Self::start_with(command, node, name, role).await
+    }
+
+    async fn start_with(mut command: Command, node: SocketAddr, name: &str, role: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/peer.py");
         let endpoint = format!("http://{node}");
         command.arg(script).args([&endpoint, name]).args(role);
         let (program, input) = Program::spawn_with_input(command);
         program.line("ready").await;
         Self { program, input }
+    }
+
+    pub(crate) fn skip_hour(&self) {
+        self.program.signal(rustix::process::Signal::USR1);
     }
 
     pub(crate) fn publish(&mut self, text: &str) {
@@ -108,4 +154,17 @@ pub(crate) async fn deliver(from: &mut Peer, to: &[&Peer], text: &str) {
     from.publish(text);
     let heard = || to.iter().all(|peer| peer.got(text) > 0);
     assert!(wait(Duration::from_secs(30), heard).await, "{text}");
+}
+
+/// The published node, and where it listens.
+pub(crate) async fn published_node(python: &Path) -> (Program, String) {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/node.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg(&address);
+    let program = Program::spawn(command);
+    program.line("listening").await;
+    (program, address)
 }
