@@ -149,7 +149,7 @@ impl OpenMls {
 
     fn write(&mut self, reserved: u32) -> Result<(), MlsError> {
         if let Some(disk) = &self.disk {
-            disk.replace(&self.state.to_records()?, reserved)?;
+            disk.replace(&self.state.record_all()?, reserved)?;
             self.left = reserved;
         }
         Ok(())
@@ -171,7 +171,7 @@ impl OpenMls {
         if self.disk.is_none() {
             return step(&mut self.state);
         }
-        let before = self.state.to_records()?;
+        let before = self.state.record_all()?;
         let done = step(&mut self.state).and_then(|done| self.record().map(|()| done));
         if done.is_err() {
             self.state = State::from_records(before)?;

@@ -75,7 +75,8 @@ pub trait Mls: Send {
     /// [`MlsError`]; the same bytes may succeed later.
     fn apply(&mut self, commit: &[u8], now: Now) -> Result<(), MlsError>;
 
-    /// Proposes new keys for this member, for the moderator to commit.
+    /// Proposes new keys for this member, for the moderator to commit. Until the next commit
+    /// [`Mls::encrypt`] fails with [`MlsError::ProposalPending`].
     ///
     /// # Errors
     /// [`MlsError::NotJoined`].
@@ -86,7 +87,8 @@ pub trait Mls: Send {
     fn withdraw(&mut self);
 
     /// Keeps another member's proposal until the next commit. Until then [`Mls::encrypt`] fails
-    /// with [`MlsError::ProposalPending`].
+    /// with [`MlsError::ProposalPending`]. One that is kept already, be it an echo of this member's
+    /// own, changes nothing.
     ///
     /// # Errors
     /// [`MlsError`].

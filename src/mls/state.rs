@@ -103,7 +103,7 @@ const MEMBER: &[u8] = b"member";
 
 impl State {
     /// All of it as records.
-    pub(super) fn to_records(&mut self) -> Result<Records, MlsError> {
+    pub(super) fn record_all(&mut self) -> Result<Records, MlsError> {
         let storage = &self.provider.storage;
         if let Some(Membership { group, .. }) = &mut self.membership {
             storage.record_ratchets(true);

@@ -189,21 +189,23 @@ fn a_package_from_a_clock_ahead_is_taken_once_this_clock_is_there() {
 
 #[test]
 fn credentials_are_judged_where_they_come_in() {
-    let (mut moderator, check) = checked("old moderator");
+    let (mut moderator, check) = checked("moderator");
     moderator.create(now()).expect("it has a credential");
     let (mut alice, at_alice) = checked("alice");
     let package = alice.key_package(now()).expect("a package");
     check.only(&["alice"]);
     assert!(matches!(moderator.add(&package, now()), Err(MlsError::Credential(_))));
     check.only(&[]);
-    let old = member("old bob").key_package(now()).expect("a package");
-    assert!(matches!(moderator.add(&old, now()), Err(MlsError::Credential(_))));
+    check.expire(&["alice"]);
+    assert!(matches!(moderator.add(&package, now()), Err(MlsError::Credential(_))));
+    check.expire(&[]);
     let added = moderator.add(&package, now()).expect("acceptable now");
 
-    at_alice.only(&["old moderator"]);
+    at_alice.only(&["moderator"]);
     assert!(matches!(alice.join(&added.welcome, now()), Err(MlsError::Credential(_))));
     at_alice.only(&[]);
-    alice.join(&added.welcome, now()).expect("the key package was kept, and a member may be old");
+    at_alice.expire(&["moderator"]);
+    alice.join(&added.welcome, now()).expect("the key package was kept, and a token may get old");
 
     let package = member("carol").key_package(now()).expect("a package");
     let added = moderator.add(&package, now()).expect("acceptable");

@@ -22,21 +22,33 @@ impl TokenSource for Named {
     }
 }
 
-/// Names are good but for those that are refused, and those of old tokens only of members.
+/// Names are good but for those that are refused, and those that are expired only for members.
 #[derive(Default)]
-struct Refusing(Mutex<Vec<String>>);
+struct Refusing {
+    refused: Mutex<Vec<String>>,
+    expired: Mutex<Vec<String>>,
+}
 
 impl Refusing {
     fn only(&self, names: &[&str]) {
-        *self.0.lock().expect("no panic") = names.iter().map(|&name| name.into()).collect();
+        *self.refused.lock().expect("no panic") = names.iter().map(|&name| name.into()).collect();
     }
+
+    fn expire(&self, names: &[&str]) {
+        *self.expired.lock().expect("no panic") = names.iter().map(|&name| name.into()).collect();
+    }
+}
+
+fn refuse(names: &Mutex<Vec<String>>, token: &str) -> Result<(), IdentityError> {
+    if names.lock().expect("no panic").iter().any(|name| name == token) {
+        return Err(IdentityError::Invalid { reason: "refused".into() });
+    }
+    Ok(())
 }
 
 impl TokenCheck for Refusing {
     fn check(&self, token: &str, _: SystemTime) -> Result<Principal, IdentityError> {
-        if self.0.lock().expect("no panic").iter().any(|name| name == token) {
-            return Err(IdentityError::Invalid { reason: "refused".into() });
-        }
+        refuse(&self.refused, token)?;
         Ok(Principal { subject: token.into(), issuer: None })
     }
 
@@ -48,8 +60,8 @@ impl TokenCheck for Refusing {
         now: SystemTime,
     ) -> Result<Principal, IdentityError> {
         assert_eq!(key.len(), 32);
-        if credential.starts_with("old") && standing == Standing::New {
-            return Err(IdentityError::Invalid { reason: "expired".into() });
+        if standing == Standing::New {
+            refuse(&self.expired, credential)?;
         }
         self.check(credential, now)
     }

@@ -93,7 +93,7 @@ impl World {
         self.authenticators.insert(self.members[0].epoch(), authenticator);
     }
 
-    fn to_invited(&mut self, message: &Handshake) {
+    fn tell_invited(&mut self, message: &Handshake) {
         for (queue, invited) in self.handshakes.iter_mut().zip(self.invited) {
             if invited {
                 queue.push_back(message.clone());
@@ -108,20 +108,20 @@ impl World {
                 let package = self.members[who].key_package(now()).expect("a package");
                 let added = self.members[0].add(&package, now()).expect("it is no member");
                 assert_eq!(added.credential, NAMES[who]);
-                self.to_invited(&Handshake::Commit(added.commit));
+                self.tell_invited(&Handshake::Commit(added.commit));
                 self.invited[who] = true;
                 self.handshakes[who].push_back(Handshake::Welcome(added.welcome));
                 self.note();
             }
             Step::Remove(who) if self.invited[who] => {
                 let commit = self.members[0].remove(NAMES[who].as_bytes(), now());
-                self.to_invited(&Handshake::Commit(commit.expect("a member")));
+                self.tell_invited(&Handshake::Commit(commit.expect("a member")));
                 self.invited[who] = false;
                 self.note();
             }
             Step::Renew => {
                 let commit = self.members[0].commit(now()).expect("the moderator");
-                self.to_invited(&Handshake::Commit(commit));
+                self.tell_invited(&Handshake::Commit(commit));
                 self.note();
             }
             Step::Propose(who) => self.propose(who),
@@ -146,7 +146,7 @@ impl World {
         }
         let proposal = self.members[who].propose(now()).expect("a member");
         self.members[0].store(&proposal, now()).expect("a member's, in its epoch");
-        self.to_invited(&Handshake::Proposal(proposal));
+        self.tell_invited(&Handshake::Proposal(proposal));
     }
 
     fn send(&mut self, from: usize) {

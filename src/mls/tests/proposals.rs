@@ -1,8 +1,9 @@
 //! Members renew their keys, and try other things.
 
+use openmls::prelude::tls_codec::Deserialize;
 use openmls::prelude::{
     BasicCredential, CredentialWithKey, Extension, Extensions, ExternalSender, LeafNodeParameters,
-    MlsGroup, MlsMessageOut,
+    MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, NewSignerBundle,
 };
 use openmls::treesync::EncryptionKey;
 use openmls_basic_credential::SignatureKeyPair;
@@ -97,38 +98,83 @@ fn an_update_with_another_credential_is_left_out_by_the_moderator() {
     assert!(group.moderator.members().contains(&Bytes::from_static(b"alice")));
 }
 
+/// A proposal to have a signature key that is new.
+fn with_new_key(member: &mut OpenMls) -> (Bytes, Vec<u8>) {
+    let fresh = SignatureKeyPair::new(SUITE.signature_algorithm()).expect("a key");
+    let proposal = by_hand(member, |provider, signer, group| {
+        let credential = group.credential()?.clone();
+        let credential_with_key =
+            CredentialWithKey { credential, signature_key: fresh.public().into() };
+        let new = NewSignerBundle { signer: &fresh, credential_with_key };
+        let parameters = LeafNodeParameters::default();
+        group
+            .propose_self_update_with_new_signer(provider, signer, new, parameters)
+            .map(|(message, _)| message)
+    });
+    (proposal, fresh.to_public_vec())
+}
+
 #[test]
-fn an_update_with_another_signature_key_is_committed_if_its_token_is_still_good() {
-    for (name, renewed) in [("alice", true), ("old alice", false)] {
-        let mut group = Group::of(&["bob"]);
-        let mut alice = member(name);
-        let package = alice.key_package(now()).expect("a package");
-        // An old token is refused when it is added, so it gets old afterwards.
-        let moderator = &mut group.moderator;
-        if !renewed {
-            assert!(moderator.add(&package, now()).is_err());
-            continue;
-        }
-        group.invite(alice);
-        let fresh = SignatureKeyPair::new(SUITE.signature_algorithm()).expect("a key");
-        let key = fresh.to_public_vec();
-        let proposal = by_hand(&mut group.others[1], |provider, signer, group| {
-            let credential = group.credential()?.clone();
-            let credential_with_key =
-                CredentialWithKey { credential, signature_key: fresh.public().into() };
-            let new = openmls::prelude::NewSignerBundle { signer: &fresh, credential_with_key };
-            let parameters = LeafNodeParameters::default();
-            group
-                .propose_self_update_with_new_signer(provider, signer, new, parameters)
-                .map(|(message, _)| message)
-        });
+fn a_new_signature_key_needs_a_token_that_is_still_good() {
+    for expired in [false, true] {
+        let (moderator, check) = checked("moderator");
+        let mut group = Group { moderator, others: Vec::new() };
+        group.moderator.create(now()).expect("it has a credential");
+        group.invite(member("alice"));
+        group.invite(member("bob"));
+        check.expire(if expired { &["alice"] } else { &[] });
+        let (proposal, key) = with_new_key(&mut group.others[0]);
+        let bob = &mut group.others[1];
         group.moderator.store(&proposal, now()).expect("a member's");
-        group.others[0].store(&proposal, now()).expect("a member's");
+        bob.store(&proposal, now()).expect("a member's");
         let commit = group.moderator.commit(now()).expect("the moderator");
-        group.others[0].apply(&commit, now()).expect("the moderator's");
-        let (_, _, seen) = parts(group.others[0].state_mut()).expect("a member");
-        assert!(seen.members().any(|member| member.signature_key == key));
+        bob.apply(&commit, now()).expect("the moderator's");
+        let (_, _, seen) = parts(bob.state_mut()).expect("a member");
+        assert_eq!(seen.members().any(|member| member.signature_key == key), !expired);
     }
+}
+
+#[test]
+fn keys_are_renewed_beside_a_token_that_has_become_old() {
+    let (moderator, check) = checked("moderator");
+    let mut group = Group { moderator, others: Vec::new() };
+    group.moderator.create(now()).expect("it has a credential");
+    group.invite(member("alice"));
+    check.expire(&["alice", "moderator"]);
+    let before = leaf_key(&mut group.others[0]);
+    let proposal = group.others[0].propose(now()).expect("a member");
+    group.moderator.store(&proposal, now()).expect("a member's");
+    let commit = group.moderator.commit(now()).expect("the moderator");
+    group.others[0].apply(&commit, now()).expect("the moderator's");
+    assert_ne!(before, leaf_key(&mut group.others[0]));
+    group.agrees();
+}
+
+#[test]
+fn commits_of_those_who_let_themselves_in_are_refused() {
+    let mut group = Group::of(&["alice"]);
+    let (provider, signer, moderated) = parts(group.moderator.state_mut()).expect("a member");
+    let info = moderated.export_group_info(provider.crypto(), signer, true).expect("an info");
+    let info = MlsMessageIn::tls_deserialize_exact(bytes_of(&info).expect("bytes"));
+    let MlsMessageBodyIn::GroupInfo(info) = info.expect("a message").extract() else {
+        panic!("a group info")
+    };
+    let stranger = SignatureKeyPair::new(SUITE.signature_algorithm()).expect("a key");
+    let credential = BasicCredential::new(b"stranger".to_vec()).into();
+    let credential = CredentialWithKey { credential, signature_key: stranger.public().into() };
+    let provider = Provider::default();
+    let (_, bundle) = MlsGroup::external_commit_builder()
+        .build_group(&provider, info, credential)
+        .expect("a group")
+        .load_psks(provider.storage())
+        .expect("none")
+        .build(provider.rand(), provider.crypto(), &stranger, |_| true)
+        .expect("a commit")
+        .finalize(&provider)
+        .expect("a commit");
+    let commit = bytes_of(bundle.commit()).expect("bytes");
+    let error = wrong(group.others[0].apply(&commit, now()));
+    assert!(error.ends_with("expected the moderator's, got NewMemberCommit"), "{error}");
 }
 
 #[test]
