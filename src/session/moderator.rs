@@ -116,7 +116,8 @@ enum Task {
 /// The change under way.
 #[derive(Debug)]
 enum Running {
-    Add,
+    /// The invitation, once the guest has its welcome.
+    Add(Option<Invite>),
     Remove(Name, Option<Ticket>),
     /// All get to know a member's proposal, before it is committed.
     Propose,
@@ -442,14 +443,11 @@ impl Moderator {
     /// A member wants to leave, or the control plane wants somebody removed.
     fn asked_to_remove(&mut self, core: &mut Core, packet: &Packet, name: &FullName) {
         core.send(core.answer(packet, Content::LeaveReply));
-        let queued = |task: &Task| matches!(task, Task::Remove(queued, _) if *queued == name.name);
-        let running = matches!(&self.running, Some(Running::Remove(now, _)) if *now == name.name);
-        if packet.source == name.name
-            && self.is_member(name.name)
-            && !running
-            && !self.tasks.iter().any(queued)
+        let from = packet.source;
+        let queued = |task: &Task| matches!(task, Task::Remove(queued, _) if *queued == from);
+        if from.prefix == name.name.prefix && self.is_member(from) && !self.tasks.iter().any(queued)
         {
-            self.tasks.push_back(Task::Remove(name.name, None));
+            self.tasks.push_back(Task::Remove(from, None));
         }
     }
 
@@ -577,7 +575,7 @@ impl Moderator {
             }
         };
         let Some((None, Step::SendWelcome)) = self.step(index, Input::Added) else { return };
-        self.running = Some(Running::Add);
+        self.running = Some(Running::Add(None));
         let id = turn.draw();
         let invite = &mut self.invites[index];
         invite.request = id;
@@ -630,7 +628,9 @@ impl Moderator {
                 }
                 self.tell_roster(turn, core);
             }
-            Some(Running::Add | Running::Commit) | None => {}
+            // The members that were there before have followed too.
+            Some(Running::Add(Some(invite))) => self.complete(turn, core, &invite),
+            Some(Running::Add(None) | Running::Commit) | None => {}
         }
     }
 
@@ -643,7 +643,7 @@ impl Moderator {
         let id = request.packet.ids.message;
         match request.asks {
             Asks::Discovery | Asks::Join if !answered => self.unanswered(core, id),
-            Asks::Welcome => self.welcomed(turn, core, id, answered),
+            Asks::Welcome => self.welcomed(core, id, answered),
             Asks::Leave => self.leave_ended(core, id, answered),
             Asks::Commit | Asks::Proposal if !answered => self.expel_silent(core, &request),
             _ => {}
@@ -667,11 +667,14 @@ impl Moderator {
         }
     }
 
-    fn welcomed(&mut self, turn: &mut Turn<'_>, core: &mut Core, id: u32, answered: bool) {
+    fn welcomed(&mut self, core: &mut Core, id: u32, answered: bool) {
         let Some(index) = self.invite_of(id) else { return };
         let input = if answered { Input::Welcomed } else { Input::GivenUp };
         match self.step(index, input) {
-            Some((Some(invite), Step::Complete)) => self.complete(turn, core, &invite),
+            Some((Some(invite), Step::Complete)) => {
+                core.changes.push(Change::Open);
+                self.running = Some(Running::Add(Some(invite)));
+            }
             Some((Some(invite), Step::Expel)) => {
                 if let Some(peer) = invite.peer {
                     self.tasks.push_back(Task::Remove(peer, None));

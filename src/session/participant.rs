@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use slim_wire::Name;
 use slim_wire::session::{Content, FullName, RosterMember};
+use slim_wire::{Id, Name};
 
-use super::config::REQUEST_INTERVAL;
+use super::config::{REQUEST_INTERVAL, REQUEST_RETRIES};
 use super::earlier;
 use super::error::CloseReason;
 use super::event::Member;
@@ -98,10 +98,16 @@ pub(super) struct Participant {
     leave_by: Option<Instant>,
     /// A commit has taken it out of the encrypted group.
     removed: bool,
+    /// It has proposed new keys, and no commit has come since.
+    proposed: bool,
 }
 
-/// How long a moderator is asked to remove who wants to leave.
+/// How long who wants to leave waits for the moderator to remove it.
 const LEAVING: u32 = 5;
+
+/// How long it follows a published moderator until then. That one comes to nothing more if a
+/// member does not acknowledge its own removal, and if it is asked for a removal twice.
+const LEAVING_PUBLISHED: u32 = REQUEST_RETRIES + 10;
 
 impl Participant {
     /// Answers a request to join. `request.source` is the moderator.
@@ -122,6 +128,7 @@ impl Participant {
             rotate_at: core.mls.is_some().then(|| turn.now.instant + core.key_rotation),
             leave_by: None,
             removed: false,
+            proposed: false,
         };
         if core.mls.is_none() {
             participant.subscribe(core);
@@ -180,7 +187,7 @@ impl Participant {
             Content::LeaveRequest { participant: None, .. } => {
                 self.step(turn, core, Input::Dismissed, packet);
             }
-            Content::ControlAck { busy } => self.answered(turn, core, packet, *busy),
+            Content::ControlAck { busy } => self.answered(turn, packet, *busy),
             Content::LeaveReply => {
                 self.requests.answer(Asks::Leave, packet.ids.message, packet.source);
             }
@@ -286,6 +293,7 @@ impl Participant {
                 return;
             }
             self.last += 1;
+            self.proposed &= packet.session.content != Content::Commit;
             if let Some(packet) = self.numbered.remove(&self.last) {
                 self.acknowledge(core, &packet);
             }
@@ -298,16 +306,16 @@ impl Participant {
         }
     }
 
-    /// The moderator answers a proposal, or that this member wants to leave.
-    fn answered(&mut self, turn: &mut Turn<'_>, core: &mut Core, packet: &Packet, busy: bool) {
+    /// The moderator answers a proposal. Even if it is busy it may commit it with what it is busy
+    /// with, as published moderators do; any commit settles it.
+    fn answered(&mut self, turn: &mut Turn<'_>, packet: &Packet, busy: bool) {
         let answered = self.requests.answer(Asks::Proposal, packet.ids.message, packet.source);
         if answered.is_some() && busy {
-            self.withdraw(core);
             self.rotate_at = Some(turn.now.instant + REQUEST_INTERVAL);
         }
     }
 
-    /// A proposal that the moderator does not take must not keep data back.
+    /// A proposal that the moderator does not answer must not keep data back.
     fn withdraw(&self, core: &mut Core) {
         if let Some(mls) = &mut core.mls {
             mls.withdraw();
@@ -346,16 +354,26 @@ impl Participant {
 
     fn ask_to_leave(&mut self, turn: &mut Turn<'_>, core: &mut Core) {
         self.requests.cancel_all();
-        self.leave_by = Some(turn.now.instant + REQUEST_INTERVAL * LEAVING);
-        let participant = core.is_group().then(|| Box::new(FullName::from(&core.local)));
+        let patience = if self.native { LEAVING } else { LEAVING_PUBLISHED };
+        self.leave_by = Some(turn.now.instant + REQUEST_INTERVAL * patience);
+        // Published moderators know their members by names without ids.
+        let mut name = FullName::from(&core.local);
+        name.name.id = Id::ANY;
+        let participant = core.is_group().then(|| Box::new(name));
         let content = Content::LeaveRequest { participant, delete_group: false };
         let packet = core.control(turn.draw(), self.moderator, content);
         core.send(packet.clone());
-        self.requests.add(turn.now.instant, Asks::Leave, packet, vec![self.moderator]);
+        if self.native {
+            self.requests.add(turn.now.instant, Asks::Leave, packet, vec![self.moderator]);
+        }
     }
 
     fn propose(&mut self, turn: &mut Turn<'_>, core: &mut Core) {
+        if self.state != State::Member {
+            return;
+        }
         let Some(Ok(proposal)) = core.mls.as_mut().map(|mls| mls.propose(turn.now)) else { return };
+        self.proposed = true;
         let content = Content::Proposal { originator: Box::new(FullName::from(&core.local)) };
         let packet = core
             .control(turn.draw(), self.moderator, content)
@@ -373,6 +391,7 @@ impl Participant {
             if let Outcome::GivenUp(request) = outcome
                 && request.asks == Asks::Proposal
             {
+                self.proposed = false;
                 self.withdraw(core);
             }
         }
@@ -382,8 +401,10 @@ impl Participant {
             self.step(turn, core, Input::GivenUp, &nothing);
         }
         if self.rotate_at.is_some_and(|rotate| rotate <= now) {
-            self.rotate_at = Some(now + core.key_rotation);
-            if self.state == State::Member && !self.requests.contains(Asks::Proposal) {
+            if self.proposed {
+                self.rotate_at = Some(now + REQUEST_INTERVAL);
+            } else {
+                self.rotate_at = Some(now + core.key_rotation);
                 self.propose(turn, core);
             }
         }
