@@ -124,3 +124,18 @@ fn who_does_not_answer_fails_its_invitation_and_nothing_else() {
     assert_eq!(results[0], Ok(()));
     assert!(matches!(results[1], Err(SessionError::Unanswered { .. })), "{results:?}");
 }
+
+#[test]
+fn who_has_left_a_group_can_be_invited_again() {
+    for encrypted in [false, true] {
+        let mut exchange = Exchange::default();
+        [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+        let session = create(&mut exchange, ALICE, group(encrypted));
+        invite(&mut exchange, ALICE, session, "org/ns/bob");
+        exchange.with(BOB, |app, now| app.delete(now, session)).expect("bob leaves");
+        assert_eq!(exchange.app(ALICE).participants(session).expect("open").len(), 1);
+        invite(&mut exchange, ALICE, session, "org/ns/bob");
+        publish(&mut exchange, ALICE, session, "again");
+        assert_eq!(exchange.texts(BOB, session), ["again"]);
+    }
+}

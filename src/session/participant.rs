@@ -100,6 +100,7 @@ pub(super) struct Participant {
     removed: bool,
     /// It has proposed new keys, and no commit has come since.
     proposed: bool,
+    ended: bool,
 }
 
 /// How long who wants to leave waits for the moderator to remove it.
@@ -129,6 +130,7 @@ impl Participant {
             leave_by: None,
             removed: false,
             proposed: false,
+            ended: false,
         };
         if core.mls.is_none() {
             participant.subscribe(core);
@@ -162,7 +164,7 @@ impl Participant {
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.state == State::Leaving
+        self.state == State::Leaving && !self.ended
     }
 
     /// Who the members are, as far as the moderator has told.
@@ -223,8 +225,13 @@ impl Participant {
                 core.changes.push(Change::Closed(reason));
             }
         }
-        if let Some(next) = next {
-            self.state = next;
+        match next {
+            Some(next) => self.state = next,
+            None => {
+                self.ended = true;
+                (self.leave_by, self.rotate_at) = (None, None);
+                self.requests.cancel_all();
+            }
         }
     }
 
