@@ -7,8 +7,8 @@
     peer.py ENDPOINT NAME moderate CHANNEL MEMBER...
                                             opens an encrypted group, and invites the members
 
-Prints "ready" once it is connected, "in session" once it has one, and "got TEXT" for each
-message. Each line of its input is published in the session.
+Prints "ready" once it is connected, "in session" once it has one, "got TEXT" for each message,
+and "told TEXT" for each error in place of one. Each line of its input is published in the session.
 """
 
 import asyncio
@@ -44,8 +44,14 @@ async def connect(endpoint, name):
 
 async def print_messages(session):
     while True:
-        _, payload = await session.get_message()
-        tell(f"got {payload.decode()}")
+        try:
+            _, payload = await session.get_message()
+        except Exception as error:  # all that the package raises
+            tell(f"told {error}")
+            if "closed" in str(error):
+                raise
+        else:
+            tell(f"got {payload.decode()}")
 
 
 async def answer_messages(session):
