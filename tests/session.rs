@@ -139,3 +139,49 @@ fn who_has_left_a_group_can_be_invited_again() {
         assert_eq!(exchange.texts(BOB, session), ["again"]);
     }
 }
+
+#[test]
+fn repetitions_into_silence_do_not_cost_the_peer_its_place_in_the_group() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+    let config = Config::point_to_point(&text("org/ns/bob"));
+    let config = config.reliable(Duration::from_secs(1), None).encrypted();
+    let session = create(&mut exchange, ALICE, config);
+    publish(&mut exchange, ALICE, session, "first");
+    assert_eq!(exchange.texts(BOB, session), ["first"]);
+    exchange.lose = Box::new(|_, _| true);
+    let expected: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    for number in &expected {
+        publish(&mut exchange, ALICE, session, number);
+    }
+    exchange.pass(Duration::from_secs(60));
+    exchange.lose = Box::new(|_, _| false);
+    exchange.pass(Duration::from_secs(2));
+    assert_eq!(exchange.texts(BOB, session), expected);
+}
+
+#[test]
+fn what_one_member_asks_for_again_does_not_lock_the_others_out() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB, CAROL].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, group(true));
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    invite(&mut exchange, ALICE, session, "org/ns/carol");
+    publish(&mut exchange, ALICE, session, "first");
+    assert_eq!(exchange.texts(BOB, session), ["first"]);
+    assert_eq!(exchange.texts(CAROL, session), ["first"]);
+    exchange.lose = Box::new(|packet, app| packet.session.encrypted && app == BOB);
+    let expected: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    for number in &expected {
+        publish(&mut exchange, ALICE, session, number);
+    }
+    // Bob hears how many there are, and asks for them each second.
+    exchange.pass(Duration::from_secs(20));
+    exchange.lose = Box::new(|_, _| false);
+    publish(&mut exchange, ALICE, session, "last");
+    exchange.pass(Duration::from_secs(20));
+    for app in [BOB, CAROL] {
+        let heard = exchange.texts(app, session);
+        assert_eq!((&heard[..200], &heard[200..]), (&expected[..], &["last".to_owned()][..]));
+    }
+}

@@ -35,6 +35,8 @@ pub(super) struct Kept {
     deadline: Option<Instant>,
     /// Bytes published up to its end.
     end: u64,
+    /// The payload as it was encrypted last, and in which epoch.
+    sealed: Option<(u64, Bytes)>,
 }
 
 /// What a member that acknowledges has got.
@@ -150,6 +152,7 @@ impl Producer {
             retries,
             deadline,
             end,
+            sealed: None,
         });
         id
     }
@@ -204,6 +207,15 @@ impl Producer {
         self.find(id).filter(|kept| kept.id < sent && !kept.acknowledged)
     }
 
+    /// A message was encrypted.
+    pub(super) fn keep_sealed(&mut self, id: u32, epoch: u64, ciphertext: Bytes) {
+        if let Some(first) = self.kept.front().map(|kept| kept.id)
+            && let Some(kept) = self.kept.get_mut(id.wrapping_sub(first) as usize)
+        {
+            kept.sealed = Some((epoch, ciphertext));
+        }
+    }
+
     fn find(&self, id: u32) -> Option<&Kept> {
         let first = self.kept.front()?.id;
         self.kept.get(id.checked_sub(first)? as usize)
@@ -216,7 +228,7 @@ impl Producer {
         let index = id.wrapping_sub(first) as usize;
         let Some(kept) = self.kept.get_mut(index).filter(|_| index < sent) else { return false };
         let fresh = !std::mem::replace(&mut kept.acknowledged, true);
-        kept.payload = Bytes::new();
+        (kept.payload, kept.sealed) = (Bytes::new(), None);
         kept.deadline = None;
         self.trim();
         fresh
@@ -348,6 +360,11 @@ impl Producer {
 }
 
 impl Kept {
+    /// What it was encrypted to in this epoch.
+    pub(super) fn sealed(&self, epoch: u64) -> Option<&Bytes> {
+        self.sealed.as_ref().filter(|(sealed, _)| *sealed == epoch).map(|(_, bytes)| bytes)
+    }
+
     /// Bytes published before it.
     fn start(&self) -> u64 {
         self.end.saturating_sub(self.payload.len() as u64)

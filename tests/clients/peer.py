@@ -8,7 +8,7 @@
                                             opens an encrypted group, and invites the members
 
 Prints "ready" once it is connected, "in session" once it has one, "got TEXT" for each message, and
-"ended REASON" when the session ends. Each line of its input is published in the session, but
+"ended REASON" when the session ends, "told TEXT" for each other error. Each line of its input is published in the session, but
 
     /invite NAME    invites another member
     /remove NAME    removes a member
@@ -51,7 +51,7 @@ async def print_messages(session):
         try:
             _, payload = await session.get_message()
         except Exception as error:
-            tell(f"ended {error}" if "closed" in str(error) else f"failed {error}")
+            tell(f"ended {error}" if "closed" in str(error) else f"told {error}")
             if "closed" in str(error):
                 return
             continue

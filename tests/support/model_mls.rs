@@ -10,6 +10,9 @@ use slim_quic::session::Now;
 /// Epochs before the present one of which messages can still be read.
 const PAST_EPOCHS: u64 = 3;
 
+/// Messages of a sender that a reader may have missed and still read on.
+const SKIPPED: u64 = 1024;
+
 /// One member's view, as text: fields separated by `|`, lists by `,`.
 #[derive(Debug)]
 pub struct ModelMls {
@@ -209,6 +212,11 @@ impl Mls for ModelMls {
         let members = group.past.get(&epoch);
         if !members.is_some_and(|members| members.contains(&sender) && members.contains(&own)) {
             return Err(wrong("epoch", "one that this member has seen", epoch));
+        }
+        let of_sender = (epoch, sender.clone(), 0)..=(epoch, sender.clone(), u64::MAX);
+        let last = group.read.range(of_sender).next_back().map_or(0, |(_, _, last)| *last);
+        if generation > last + SKIPPED || generation + SKIPPED < last {
+            return Err(wrong("generation", "one near the last", generation));
         }
         if sender == own || !group.read.insert((epoch, sender.clone(), generation)) {
             return Err(wrong("generation", "one that was not read", generation));

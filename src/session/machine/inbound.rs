@@ -388,9 +388,9 @@ impl Session {
         let id = packet.ids.message;
         let mut reply = self.core.control(id, packet.source, Content::RetransmissionReply);
         reply.class = Class::Reliable;
-        match self.producer.sent_message(id).map(|kept| kept.payload.clone()) {
-            Some(payload) => {
-                let Ok(payload) = self.seal(&mut reply, payload) else { return };
+        match self.producer.sent_message(id).cloned() {
+            Some(kept) => {
+                let Ok(payload) = self.seal(&mut reply, &kept) else { return };
                 reply.payload = payload;
                 reply.session.source = Some(self.core.local.clone());
                 reply.session.destination = self.destination_text();

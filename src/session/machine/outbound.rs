@@ -61,7 +61,7 @@ impl Session {
         };
         let mut packet = self.core.control(kept.id, destination, Content::Data(delivery));
         (packet.class, packet.fanout) = (class, fanout);
-        packet.payload = self.seal(&mut packet, kept.payload)?;
+        packet.payload = self.seal(&mut packet, &kept)?;
         packet.session.source = Some(self.core.local.clone());
         packet.session.destination = text;
         packet.session.content_type = kept.payload_type;
@@ -69,14 +69,18 @@ impl Session {
         Ok(packet)
     }
 
-    /// Encrypts a payload where that is due.
-    pub(super) fn seal(&mut self, packet: &mut Packet, payload: Bytes) -> Result<Bytes, MlsError> {
-        match &mut self.core.mls {
-            None => Ok(payload),
-            Some(mls) => {
-                packet.session.encrypted = true;
-                mls.encrypt(&payload)
-            }
+    /// The message's payload, encrypted where that is due: once in an epoch. If each repetition had
+    /// a key of its own, those who have not heard it would soon be too many keys behind to read
+    /// anything more.
+    pub(super) fn seal(&mut self, packet: &mut Packet, kept: &Kept) -> Result<Bytes, MlsError> {
+        let Some(mls) = &mut self.core.mls else { return Ok(kept.payload.clone()) };
+        packet.session.encrypted = true;
+        let epoch = mls.epoch();
+        if let Some(sealed) = kept.sealed(epoch) {
+            return Ok(sealed.clone());
         }
+        let sealed = mls.encrypt(&kept.payload)?;
+        self.producer.keep_sealed(kept.id, epoch, sealed.clone());
+        Ok(sealed)
     }
 }
