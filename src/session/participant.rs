@@ -163,6 +163,11 @@ impl Participant {
         &self.members
     }
 
+    /// Whether the moderator has yet to tell of this member, and will.
+    pub(super) fn will_tell_of(&self, name: Name) -> bool {
+        self.native && name != self.moderator && !self.members.iter().any(|member| member.is(name))
+    }
+
     /// A message of control content from the moderator.
     pub(super) fn handle(&mut self, turn: &mut Turn<'_>, core: &mut Core, packet: &Packet) {
         if packet.source != self.moderator {
@@ -240,6 +245,11 @@ impl Participant {
         core.send(reply.clone());
         (self.request, self.reply, self.last) = (packet.ids.message, reply, 0);
         self.roster = 0;
+        let members = std::mem::take(&mut self.members);
+        let own = core.local.to_name();
+        let others = members.into_iter().filter(|member| !member.is(own));
+        core.changes.extend(others.map(Change::Left));
+        core.changes.push(Change::Anew);
         self.native = packet.is_marked();
         self.numbered.clear();
         if core.mls.is_none() {

@@ -299,7 +299,10 @@ impl Oracle {
         let missing = |party: &Party| {
             let told = message.undelivered || message.told.contains(&party.app);
             let left = sender.left.get(&party.app).is_some_and(|count| *count > index);
-            party.open && !party.read.contains(&index) && (message.fresh || !(told || left))
+            party.open
+                && party.config.reliability.is_some()
+                && !party.read.contains(&index)
+                && (message.fresh || !(told || left))
         };
         let party = message.expected.iter().map(|party| &self.parties[*party]);
         let party = party.into_iter().find(|party| missing(party))?;
