@@ -154,6 +154,11 @@ impl Participant {
         self.state == State::Member
     }
 
+    /// Whether it was welcomed.
+    pub(super) fn has_joined(&self) -> bool {
+        self.state != State::Invited
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
         self.state == State::Leaving
     }

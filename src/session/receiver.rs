@@ -252,6 +252,9 @@ impl Receiver {
         };
         self.bytes += packet.bytes() as u64;
         self.set(id, Slot::Sealed(packet, Hole { deadline: now + timeout, asked }));
+        if self.next == Some(id) {
+            self.probe(now);
+        }
     }
 
     /// Takes all out that could not be opened, to be tried again. Their places are kept.

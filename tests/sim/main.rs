@@ -60,7 +60,17 @@ fn play(world: &mut World) {
     world.run_until(world.profile.chaos);
     world.heal();
     settle(world, PATIENCE + Duration::from_secs(61) * world.profile.apps as u32);
-    world.publish_fresh();
+    // A member that has crashed takes up room until it is not waited for any more.
+    let mut parties: Vec<usize> = (0..world.oracle.parties.len()).collect();
+    let end = world.elapsed + PATIENCE;
+    while !parties.is_empty() && world.elapsed < end {
+        parties = world.publish_fresh(parties);
+        world.run_until(world.elapsed + STEP);
+    }
+    if let Some(party) = parties.first().map(|party| &world.oracle.parties[*party]) {
+        let full = format!("{}: no room in session {}", party.app.id, party.session);
+        world.oracle.violate(full);
+    }
     settle(world, PATIENCE);
 }
 

@@ -245,8 +245,10 @@ impl World {
     }
 
     /// When nothing is wrong any more, each app that takes part in a session reaches all others.
-    pub(crate) fn publish_fresh(&mut self) {
-        for party in 0..self.oracle.parties.len() {
+    /// Returns who has no room yet.
+    pub(crate) fn publish_fresh(&mut self, parties: Vec<usize>) -> Vec<usize> {
+        let mut full = Vec::new();
+        for party in parties {
             let of = &self.oracle.parties[party];
             let others = match of.config.kind {
                 Kind::Group { .. } => self.survivors(of.session),
@@ -256,12 +258,12 @@ impl World {
             if !of.open || !others.contains(&party) || others.len() < 2 {
                 continue;
             }
-            let (app, session) = (of.app, of.session);
             let others = others.into_iter().filter(|other| *other != party).collect();
             if !self.publish(party, others, true) && self.oracle.parties[party].open {
-                self.oracle.violate(format!("{app}: no room in session {session}"));
+                full.push(party);
             }
         }
+        full
     }
 
     /// Who is a member of a group both by its own knowledge and by the moderator's.

@@ -79,7 +79,9 @@ impl Session {
                     && match &self.control {
                         // Without encryption, the moderator's list is all there is to go by.
                         Control::Moderator(moderator) => moderator.is_member(source),
-                        _ => true,
+                        // What comes before the welcome is asked for again if it is meant for it.
+                        Control::Participant(participant) => participant.has_joined(),
+                        Control::None => true,
                     }
             }
         }
