@@ -56,6 +56,8 @@ struct Gone {
     reason: CloseReason,
     /// Number of the request to join it.
     request: Option<u32>,
+    /// Number of the app's next message.
+    next: u32,
 }
 
 /// The sessions of one app; see the [module](super).
@@ -219,7 +221,7 @@ impl Endpoint {
             return Err(SessionError::Argument { field, expected, got });
         }
         let mls = config.mls.then(|| self.mls.session(id));
-        let origin = Origin { id, local: self.name.clone(), link, mls };
+        let origin = Origin { id, local: self.name.clone(), link, mls, next: 0 };
         let session = Session::create(origin, config, self.limits, now)?;
         self.insert(id, session);
         Ok(id)
@@ -503,7 +505,9 @@ impl Endpoint {
             return;
         }
         let mls = config.mls.then(|| self.mls.session(id));
-        let origin = Origin { id, local: self.local(&packet), link, mls };
+        let before = self.gone.iter().rev().find(|gone| gone.id == id);
+        let next = before.map_or(0, |gone| gone.next);
+        let origin = Origin { id, local: self.local(&packet), link, mls, next };
         let mut turn = Turn { now, rng: &mut *self.rng };
         let session = Session::join(&mut turn, origin, config, self.limits, &packet);
         if let Some(session) = session {
@@ -524,7 +528,7 @@ impl Endpoint {
         if packet.session.content == Content::Data(Delivery::Reliable) {
             config.reliability = Some(config::INVITED_POINT_TO_POINT);
         }
-        let origin = Origin { id, local: self.local(&packet), link, mls: None };
+        let origin = Origin { id, local: self.local(&packet), link, mls: None, next: 0 };
         self.insert(id, Session::anycast(origin, config, self.limits));
         self.open(id);
         self.with(id, now, |session, turn| session.handle(turn, link, packet));
@@ -662,7 +666,12 @@ impl Endpoint {
             self.gone.pop_front();
         }
         let reason = entry.session.close_reason().unwrap_or(CloseReason::Deleted);
-        self.gone.push_back(Gone { id, reason, request: entry.session.joined_by() });
+        self.gone.push_back(Gone {
+            id,
+            reason,
+            request: entry.session.joined_by(),
+            next: entry.session.next_message(),
+        });
     }
 
     fn send(&mut self, now: Now, link: LinkId, mut packet: Packet) {

@@ -230,10 +230,20 @@ impl Moderator {
     /// Asks all members to leave.
     pub(super) fn close(&mut self, turn: &mut Turn<'_>, core: &mut Core) {
         self.requests.cancel_all();
-        self.tasks.clear();
-        for invite in std::mem::take(&mut self.invites) {
-            core.complete(invite.ticket, Err(core.closed()));
+        let queued = self.tasks.drain(..).filter_map(|task| match task {
+            Task::Remove(_, ticket) => ticket,
+            Task::Add(_) | Task::Rotate => None,
+        });
+        let running = match self.running.take() {
+            Some(Running::Remove(_, ticket)) => ticket,
+            _ => None,
+        };
+        let invites = self.invites.drain(..).filter_map(|invite| invite.ticket);
+        let leaving = self.leaving.drain(..).filter_map(|(.., ticket)| ticket);
+        for ticket in queued.chain(running).chain(invites).chain(leaving) {
+            core.complete(Some(ticket), Err(core.closed()));
         }
+        self.pending.clear();
         self.closing_until = Some(turn.now.instant + REQUEST_INTERVAL * CLOSING);
         for joined in std::mem::take(&mut self.members) {
             // Published peers do not expect to be told that a point-to-point session has ended.

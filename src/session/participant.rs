@@ -163,6 +163,11 @@ impl Participant {
         self.state == State::Member
     }
 
+    /// Whether it was welcomed.
+    pub(super) fn has_joined(&self) -> bool {
+        self.state != State::Invited
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
         self.state == State::Leaving && !self.ended
     }
@@ -170,6 +175,11 @@ impl Participant {
     /// Who the members are, as far as the moderator has told.
     pub(super) fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Whether the moderator has yet to tell of this member, and will.
+    pub(super) fn will_tell_of(&self, name: Name) -> bool {
+        self.native && name != self.moderator && !self.members.iter().any(|member| member.is(name))
     }
 
     /// A message of control content from the moderator.
@@ -254,6 +264,11 @@ impl Participant {
         core.send(reply.clone());
         (self.request, self.reply, self.last) = (packet.ids.message, reply, 0);
         self.roster = 0;
+        let members = std::mem::take(&mut self.members);
+        let own = core.local.to_name();
+        let others = members.into_iter().filter(|member| !member.is(own));
+        core.changes.extend(others.map(Change::Left));
+        core.changes.push(Change::Anew);
         self.native = packet.is_marked();
         self.numbered.clear();
         if core.mls.is_none() {

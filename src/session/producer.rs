@@ -42,6 +42,8 @@ pub(super) struct Kept {
 /// What a member that acknowledges has got.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
+    /// The first message that is meant for it.
+    start: u32,
     /// The first message that it has not acknowledged.
     next: u32,
     /// Since when it has said nothing new, while there was something to say.
@@ -102,6 +104,16 @@ impl Producer {
             members: BTreeMap::new(),
             beacon: None,
         }
+    }
+
+    /// The same, with numbers that go on from those of a former part in the same session.
+    pub(super) fn starting_at(self, next: u32) -> Self {
+        Self { next, ..self }
+    }
+
+    /// The number of the next message.
+    pub(super) fn next(&self) -> u32 {
+        self.next
     }
 
     /// Whether one more message may be published.
@@ -238,9 +250,10 @@ impl Producer {
     pub(super) fn acknowledge_up_to(&mut self, member: Name, next: u32, now: Instant) {
         let sent = self.next - self.unsent as u32;
         let next = next.min(sent);
-        let progress = self.members.entry(member).or_insert(Progress { next, since: now });
+        let new = Progress { start: sent, next, since: now };
+        let progress = self.members.entry(member).or_insert(new);
         if next > progress.next {
-            *progress = Progress { next, since: now };
+            *progress = Progress { next, since: now, ..*progress };
         }
         self.trim();
     }
@@ -248,12 +261,23 @@ impl Producer {
     /// A member acknowledges what is sent from now on.
     pub(super) fn expect(&mut self, member: Name, now: Instant) {
         let next = self.next - self.unsent as u32;
-        self.members.entry(member).or_insert(Progress { next, since: now });
+        self.members.entry(member).or_insert(Progress { start: next, next, since: now });
+    }
+
+    /// Whether a message was published when this member was one already.
+    pub(super) fn is_for(&self, member: Name, id: u32) -> bool {
+        self.members.get(&member).is_none_or(|progress| progress.start <= id)
     }
 
     /// A member is not waited for any more.
     pub(super) fn forget(&mut self, member: Name) {
         self.members.remove(&member);
+        self.trim();
+    }
+
+    /// Nobody is waited for any more.
+    pub(super) fn forget_all(&mut self) {
+        self.members.clear();
         self.trim();
     }
 

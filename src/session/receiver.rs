@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::config::{BUFFERED_BYTES, BUFFERED_MESSAGES, Reliability};
+use super::earlier;
 use super::packet::Packet;
 
 /// How a sender's messages are put in order.
@@ -51,6 +52,21 @@ struct Hole {
     asked: u32,
 }
 
+/// Whether it is known with which message a sender's begin, for this receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Known,
+    /// Not even whether the sender can tell. What comes waits for that, from the first message on
+    /// until a deadline.
+    Undecided(Option<Instant>),
+    /// Messages before the first that was heard of, numbered `heard`, are asked for, `step` more
+    /// with each answer, until the sender says that it meant none of them for this receiver.
+    Probing {
+        heard: u32,
+        step: u32,
+    },
+}
+
 /// What there is to deliver.
 #[derive(Debug)]
 pub(super) enum Delivery {
@@ -78,6 +94,9 @@ const SEALED_MESSAGES: usize = 64;
 /// How often a message is asked for of a sender that keeps it until it is acknowledged.
 const PATIENT_RETRIES: u32 = 60;
 
+/// How long messages of a sender wait until it is known whether it uses this library.
+const UNDECIDED: Duration = Duration::from_secs(61);
+
 /// Gaps given up of which a late arrival is recognised.
 const REMEMBERED: usize = 64;
 
@@ -93,6 +112,9 @@ pub(super) struct Receiver {
     skipped: Vec<Range<u32>>,
     /// The sender keeps what has not been acknowledged.
     patient: bool,
+    start: Start,
+    /// What is numbered below was delivered before.
+    barrier: u32,
 }
 
 impl Receiver {
@@ -106,7 +128,58 @@ impl Receiver {
             floor: 0,
             skipped: Vec::new(),
             patient: false,
+            start: Start::Known,
+            barrier: 0,
         }
+    }
+
+    /// For a sender that may have sent messages before the first that will be heard of. What is
+    /// numbered below `barrier` was delivered before.
+    pub(super) fn undecided(order: Order, barrier: u32) -> Self {
+        let start = match order {
+            Order::AsTheyCome => Start::Known,
+            Order::Sequence { .. } => Start::Undecided(None),
+        };
+        Self { start, barrier, ..Self::new(order, None) }
+    }
+
+    /// Whether the sender can tell which messages are meant for this receiver.
+    pub(super) fn decide(&mut self, now: Instant, can_tell: bool) {
+        let Start::Undecided(_) = self.start else { return };
+        self.start = match (can_tell, self.next) {
+            (false, _) => Start::Known,
+            (true, next) => Start::Probing { heard: next.unwrap_or(u32::MAX), step: 1 },
+        };
+        if matches!(self.slots.first_key_value(), Some((_, Slot::Here(_) | Slot::Sealed(..)))) {
+            self.probe(now);
+        }
+    }
+
+    /// The first message that is known has come: asks for some before it.
+    fn probe(&mut self, now: Instant) {
+        let (Start::Probing { heard, step }, Some(next)) = (self.start, self.next) else { return };
+        if next <= self.barrier {
+            self.start = Start::Known;
+            return;
+        }
+        let low = next.saturating_sub(step).max(self.barrier);
+        for id in low..next {
+            self.slots.insert(id, Slot::Hole(Hole { deadline: now, asked: 0 }));
+        }
+        self.next = Some(low);
+        self.start = Start::Probing { heard, step: step.saturating_mul(2) };
+    }
+
+    /// The sender's messages for this receiver begin after `id`, if that was asked.
+    fn begin_after(&mut self, id: u32) -> bool {
+        let Start::Probing { heard, .. } = self.start else { return false };
+        let before = |slot: &Slot| matches!(slot, Slot::Here(_) | Slot::Sealed(..));
+        if id >= heard || self.slots.range(..=id).any(|(_, slot)| before(slot)) {
+            return false;
+        }
+        self.slots.retain(|slot, _| *slot > id);
+        (self.next, self.start) = (Some(id + 1), Start::Known);
+        true
     }
 
     /// The sender keeps what has not been acknowledged.
@@ -114,9 +187,14 @@ impl Receiver {
         self.patient = true;
     }
 
-    /// The number of the message to be delivered next.
+    /// The number of the message to be delivered next, once that is known.
     pub(super) fn next(&self) -> Option<u32> {
-        self.next
+        self.next.filter(|_| self.start == Start::Known)
+    }
+
+    /// What is numbered below was delivered.
+    pub(super) fn delivered(&self) -> u32 {
+        self.next().unwrap_or(self.barrier)
     }
 
     /// Bytes of what waits.
@@ -126,7 +204,10 @@ impl Receiver {
 
     /// Whether a message is wanted, if that makes `buffered` bytes that wait in all.
     pub(super) fn offer(&self, id: u32, buffered: u64) -> Offer {
-        let next = self.next.unwrap_or(id);
+        if id < self.barrier {
+            return Offer::Duplicate;
+        }
+        let next = self.next.filter(|_| self.start == Start::Known).unwrap_or(id);
         if id < next {
             return match self.skipped.iter().any(|lost| lost.contains(&id)) {
                 true => Offer::Skipped,
@@ -145,9 +226,12 @@ impl Receiver {
     /// Takes a message that is wanted.
     pub(super) fn put(&mut self, now: Instant, packet: Box<Packet>) {
         let id = packet.ids.message;
-        self.reach(now, id);
+        self.hear(now, id);
         self.bytes += packet.bytes() as u64;
         self.set(id, Slot::Here(packet));
+        if self.next == Some(id) {
+            self.probe(now);
+        }
     }
 
     /// Takes a message that is wanted but cannot be opened yet.
@@ -157,7 +241,7 @@ impl Receiver {
             return;
         }
         let id = packet.ids.message;
-        self.reach(now, id);
+        self.hear(now, id);
         let timeout = match self.order {
             Order::AsTheyCome => return,
             Order::Sequence { timeout, .. } => timeout,
@@ -168,6 +252,9 @@ impl Receiver {
         };
         self.bytes += packet.bytes() as u64;
         self.set(id, Slot::Sealed(packet, Hole { deadline: now + timeout, asked }));
+        if self.next == Some(id) {
+            self.probe(now);
+        }
     }
 
     /// Takes all out that could not be opened, to be tried again. Their places are kept.
@@ -189,16 +276,26 @@ impl Receiver {
         if self.order == Order::AsTheyCome {
             return;
         }
+        if id < self.barrier {
+            return;
+        }
+        let first = self.next.is_none();
         self.reach(now, id);
         let hole = self.hole(now);
         if self.next.is_none_or(|next| id >= next) {
             self.next.get_or_insert(id);
             self.slots.entry(id).or_insert(Slot::Hole(hole));
         }
+        if let (true, Start::Probing { heard, .. }) = (first, &mut self.start) {
+            *heard = id.saturating_add(1);
+        }
     }
 
     /// The sender says that it cannot send `id` again.
     pub(super) fn lose(&mut self, id: u32) {
+        if self.begin_after(id) {
+            return;
+        }
         if let Some(slot @ (Slot::Hole(_) | Slot::Sealed(..))) = self.slots.get_mut(&id) {
             let old = std::mem::replace(slot, Slot::Lost);
             self.release(&old);
@@ -213,9 +310,28 @@ impl Receiver {
         Hole { deadline: now + wait, asked: 0 }
     }
 
+    fn hear(&mut self, now: Instant, id: u32) {
+        if let Start::Probing { heard, .. } = &mut self.start {
+            *heard = id.min(*heard);
+        }
+        self.reach(now, id);
+    }
+
     /// Makes room up to `id`, with holes for what is missing before it.
     fn reach(&mut self, now: Instant, id: u32) {
         let next = *self.next.get_or_insert(id);
+        match &mut self.start {
+            Start::Undecided(until) => _ = until.get_or_insert(now + UNDECIDED),
+            Start::Probing { .. } | Start::Known => {}
+        }
+        if id < next && self.start != Start::Known {
+            let hole = self.hole(now);
+            for missing in id + 1..next {
+                self.slots.entry(missing).or_insert(Slot::Hole(hole));
+            }
+            self.next = Some(id);
+            return;
+        }
         if self.order == Order::AsTheyCome {
             if id > next {
                 self.next = Some(id);
@@ -237,6 +353,9 @@ impl Receiver {
     /// Gives up what is missing before `oldest`. What is there waits for its delivery.
     fn skip_to(&mut self, oldest: u32) {
         self.floor = oldest;
+        if let Start::Probing { heard, .. } = self.start {
+            (self.next, self.start) = (self.next.map(|next| next.max(heard)), Start::Known);
+        }
         let missing = |(_, slot): &(&u32, &Slot)| !matches!(slot, Slot::Here(_));
         let missing = self.slots.range(..oldest).filter(missing).map(|(id, _)| *id);
         for id in missing.collect::<Vec<_>>() {
@@ -260,7 +379,7 @@ impl Receiver {
 
     /// The next message in order, or how many are lost in its place.
     pub(super) fn pop(&mut self) -> Option<Delivery> {
-        let next = self.next?;
+        let next = self.next()?;
         let lost = match self.slots.get(&next) {
             Some(Slot::Here(_)) => return self.pop_here(next),
             Some(Slot::Lost) => self.lost_from(next),
@@ -299,14 +418,24 @@ impl Receiver {
         end.max(self.floor)
     }
 
-    /// The numbers to be asked for now. What was asked for often enough is lost.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<u32> {
+    /// The numbers to be asked for now, and whether only if they are meant for this receiver.
+    /// What was asked for often enough is lost.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(u32, bool)> {
+        if let Start::Undecided(Some(until)) = self.start
+            && until <= now
+        {
+            self.start = Start::Known;
+        }
         let Order::Sequence { timeout, max_retries, .. } = self.order else { return Vec::new() };
         let most = match self.patient {
             true => max_retries.map(|most| most.max(PATIENT_RETRIES)),
             false => max_retries,
         };
-        let mut ask = Vec::new();
+        let heard = match self.start {
+            Start::Probing { heard, .. } => heard,
+            _ => 0,
+        };
+        let (mut ask, mut unheard) = (Vec::new(), None);
         let mut freed = 0;
         for (id, slot) in &mut self.slots {
             let (Slot::Hole(hole) | Slot::Sealed(_, hole)) = slot else { continue };
@@ -314,6 +443,10 @@ impl Receiver {
                 continue;
             }
             if most.is_some_and(|most| hole.asked > most) {
+                if *id < heard && matches!(slot, Slot::Hole(_)) {
+                    unheard = Some(*id);
+                    continue;
+                }
                 if let Slot::Sealed(packet, _) = slot {
                     freed += packet.bytes() as u64;
                 }
@@ -322,9 +455,13 @@ impl Receiver {
             }
             hole.asked = hole.asked.saturating_add(1);
             hole.deadline = now + timeout;
-            ask.push(*id);
+            ask.push((*id, *id < heard));
         }
         self.bytes = self.bytes.saturating_sub(freed);
+        if let Some(id) = unheard {
+            self.lose(id);
+            ask.retain(|(asked, _)| *asked > id);
+        }
         ask
     }
 
@@ -342,6 +479,74 @@ impl Receiver {
             Slot::Hole(hole) | Slot::Sealed(_, hole) => Some(hole.deadline),
             Slot::Here(_) | Slot::Lost => None,
         };
-        self.slots.values().filter_map(deadline).min()
+        let undecided = match self.start {
+            Start::Undecided(until) => until,
+            _ => None,
+        };
+        earlier(self.slots.values().filter_map(deadline).min(), undecided)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slim_wire::session::{Content, SessionKind};
+    use slim_wire::{Name, SessionIds};
+
+    use super::*;
+
+    fn packet(message: u32) -> Box<Packet> {
+        let ids = SessionIds { session: 0, message };
+        let names = (Name::NOBODY, Name::NOBODY);
+        Box::new(Packet::control(SessionKind::Group, ids, names, Content::Beacon))
+    }
+
+    fn order() -> Order {
+        Order::group(Some(Reliability { timeout: Duration::from_secs(1), max_retries: Some(3) }))
+    }
+
+    fn probing(now: Instant, barrier: u32) -> Receiver {
+        let mut receiver = Receiver::undecided(order(), barrier);
+        receiver.be_patient();
+        receiver.decide(now, true);
+        receiver
+    }
+
+    /// The numbers delivered now.
+    fn delivered(receiver: &mut Receiver) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        while let Some(delivery) = receiver.pop() {
+            match delivery {
+                Delivery::Message(packet) => numbers.push(packet.ids.message),
+                Delivery::Lost(count) => panic!("{count} lost"),
+            }
+        }
+        numbers
+    }
+
+    #[test]
+    fn a_beacon_first_asks_for_what_it_names_and_begins_after_what_is_refused() {
+        let now = Instant::now();
+        let mut receiver = probing(now, 0);
+        receiver.announce(now, 15);
+        assert_eq!(receiver.due(now), [(15, true)]);
+        receiver.announce(now, 15);
+        receiver.put(now, packet(16));
+        receiver.lose(15);
+        assert_eq!(delivered(&mut receiver), [16]);
+    }
+
+    #[test]
+    fn messages_before_the_first_are_asked_for_until_one_is_refused() {
+        let now = Instant::now();
+        let mut receiver = probing(now, 0);
+        receiver.put(now, packet(9));
+        assert_eq!(receiver.due(now), [(8, true)]);
+        receiver.put(now, packet(8));
+        assert_eq!(receiver.due(now), [(6, true), (7, true)]);
+        assert_eq!((delivered(&mut receiver), receiver.next()), (vec![], None));
+        receiver.lose(6);
+        receiver.put(now, packet(7));
+        assert_eq!(delivered(&mut receiver), [7, 8, 9]);
+        assert_eq!(receiver.next(), Some(10));
     }
 }

@@ -139,13 +139,14 @@ impl Session {
         if self.closed.is_some() {
             return;
         }
-        self.closed = Some(reason);
         let session = self.core.id;
         for message in self.producer.give_up() {
-            let failed = SessionError::Undelivered { session, message };
-            self.inbox.events.push_back(Event::Failed(failed));
+            self.note(Event::Failed(SessionError::Undelivered { session, message }));
         }
-        self.inbox.events.push_back(Event::Closed(reason));
+        self.note(Event::Closed(reason));
+        self.closed = Some(reason);
+        // What waits for room comes too late.
+        self.senders.clear();
         self.full = false;
     }
 
@@ -193,6 +194,11 @@ impl Session {
 
     pub(in crate::session) fn link(&self) -> LinkId {
         self.link
+    }
+
+    /// The number of the app's next message.
+    pub(in crate::session) fn next_message(&self) -> u32 {
+        self.producer.next()
     }
 
     /// The channel of a group.

@@ -40,6 +40,8 @@ pub(in crate::session) enum Change {
     Epoch,
     /// Something went wrong.
     Failed(SessionError),
+    /// The moderator starts over with this participant.
+    Anew,
     /// A welcome could not be used.
     NotJoined(MlsError),
     /// The peer has ended a point-to-point session.

@@ -24,9 +24,16 @@ impl Session {
             self.core.texts.entry(packet.source).or_insert_with(|| source.clone());
         }
         match &packet.session.content {
+            // Nobody will read it; an acknowledgement would be a lie.
+            Content::Data(_)
+            | Content::RetransmissionReply
+            | Content::Ack
+            | Content::RetransmissionRequest
+            | Content::Beacon
+                if self.closed.is_some() => {}
             Content::Data(_) | Content::RetransmissionReply => self.data(turn, link, packet),
             Content::Ack => self.acknowledged(turn.now, &packet),
-            Content::RetransmissionRequest => self.asked_again(&packet),
+            Content::RetransmissionRequest => self.asked_again(turn.now, &packet),
             Content::Beacon => self.beacon(turn.now, link, &packet),
             Content::Foreign { .. } => {}
             _ => {
@@ -72,7 +79,9 @@ impl Session {
                     && match &self.control {
                         // Without encryption, the moderator's list is all there is to go by.
                         Control::Moderator(moderator) => moderator.is_member(source),
-                        _ => true,
+                        // What comes before the welcome is asked for again if it is meant for it.
+                        Control::Participant(participant) => participant.has_joined(),
+                        Control::None => true,
                     }
             }
         }
@@ -90,11 +99,11 @@ impl Session {
         }
         let id = packet.ids.message;
         if !self.is_ordered(&packet) {
-            return self.data_unordered(link, packet);
+            return self.data_unordered(turn.now, link, packet);
         }
         let source = packet.source;
         let buffered: u64 = self.senders.values().map(|sender| sender.receiver.bytes()).sum();
-        let Some(sender) = self.sender(source, link) else { return };
+        let Some(sender) = self.sender(turn.now, source, link) else { return };
         if packet.flags.contains(Flags::ERROR) {
             sender.receiver.lose(id);
             return self.deliver(turn.now, source);
@@ -138,7 +147,7 @@ impl Session {
     }
 
     /// Without a reorder buffer: as it comes.
-    pub(super) fn data_unordered(&mut self, link: LinkId, packet: Packet) {
+    pub(super) fn data_unordered(&mut self, now: Now, link: LinkId, packet: Packet) {
         let reliable = packet.session.content == Content::Data(Kind::Reliable);
         if !self.inbox.has_room(&self.limits) {
             self.dropped += 1;
@@ -148,27 +157,27 @@ impl Session {
         let Ok(packet) = self.open(Box::new(packet)) else { return };
         if reliable {
             self.acknowledge_one(&packet, Flags::empty());
-            // The same message comes again if its acknowledgement is lost.
-            let Some(sender) = self.sender(source, link) else { return };
-            let id = packet.ids.message;
-            if sender.recent.contains(&id) {
-                return;
-            }
-            if sender.recent.len() == RECENT {
-                sender.recent.pop_front();
-            }
-            sender.recent.push_back(id);
         }
+        // The same message comes again if its acknowledgement is lost, or a network doubles it.
+        let Some(sender) = self.sender(now, source, link) else { return };
+        let id = packet.ids.message;
+        if sender.recent.contains(&id) {
+            return;
+        }
+        if sender.recent.len() == RECENT {
+            sender.recent.pop_front();
+        }
+        sender.recent.push_back(id);
         self.receive(*packet, link);
     }
 
     /// The state kept of a sender; `None` if there are too many.
-    pub(super) fn sender(&mut self, name: Name, link: LinkId) -> Option<&mut Sender> {
+    pub(super) fn sender(&mut self, now: Now, name: Name, link: LinkId) -> Option<&mut Sender> {
         if !self.senders.contains_key(&name) {
             if self.senders.len() >= SENDERS {
                 return None;
             }
-            let sender = self.new_sender(name, link);
+            let sender = self.new_sender(now, name, link);
             self.senders.insert(name, sender);
         }
         let sender = self.senders.get_mut(&name)?;
@@ -176,10 +185,10 @@ impl Session {
         Some(sender)
     }
 
-    pub(super) fn new_sender(&self, name: Name, link: LinkId) -> Sender {
+    pub(super) fn new_sender(&self, now: Now, name: Name, link: LinkId) -> Sender {
         let reliability = self.core.config.reliability;
         let mut receiver = match self.core.config.kind {
-            config::Kind::Group { .. } => Receiver::new(Order::group(reliability), None),
+            config::Kind::Group { .. } => self.group_receiver(name),
             config::Kind::PointToPoint { .. } => {
                 let fallback = config::INVITED_GROUP;
                 let order = Order::point_to_point(reliability.unwrap_or(fallback));
@@ -190,9 +199,24 @@ impl Session {
         let acknowledge = self.core.is_group() && self.is_native(name);
         if acknowledge {
             receiver.be_patient();
+            receiver.decide(now.instant, true);
         }
         let recent = VecDeque::new();
         Sender { receiver, credential: None, link, acknowledge, untold: 0, tell_at: None, recent }
+    }
+
+    /// A member of this library may have sent messages before the first that is heard of, and can
+    /// tell. Who is one, a moderator of this library says.
+    fn group_receiver(&self, name: Name) -> Receiver {
+        let order = Order::group(self.core.config.reliability);
+        let undecided = match &self.control {
+            Control::Participant(participant) => participant.will_tell_of(name),
+            _ => false,
+        };
+        match self.is_native(name) || undecided {
+            true => Receiver::undecided(order, self.heard.get(&name).copied().unwrap_or(0)),
+            false => Receiver::new(order, None),
+        }
     }
 
     /// Whether a member is known to use this library.
@@ -375,20 +399,27 @@ impl Session {
             && !std::mem::replace(&mut sender.acknowledge, true)
         {
             sender.receiver.be_patient();
+            sender.receiver.decide(now.instant, true);
             sender.tell_at = Some(now.instant + TELL_AFTER);
         }
     }
 
     // Retransmissions.
 
-    pub(super) fn asked_again(&mut self, packet: &Packet) {
+    pub(super) fn asked_again(&mut self, now: Now, packet: &Packet) {
         if !self.admits(packet.source) {
             return;
         }
         let id = packet.ids.message;
         let mut reply = self.core.control(id, packet.source, Content::RetransmissionReply);
         reply.class = Class::Reliable;
-        match self.producer.sent_message(id).cloned() {
+        let mut kept = self.producer.sent_message(id).cloned();
+        if self.core.is_group() && packet.is_marked() {
+            // A member of this library asks where the messages begin that are meant for it.
+            self.expect(packet.source, now);
+            kept = kept.filter(|_| self.producer.is_for(packet.source, id));
+        }
+        match kept {
             Some(kept) => {
                 let Ok(payload) = self.seal(&mut reply, &kept) else { return };
                 reply.payload = payload;
@@ -414,11 +445,15 @@ impl Session {
             return;
         }
         let native = packet.is_marked();
-        let Some(sender) = self.sender(packet.source, link) else { return };
-        sender.receiver.announce(now.instant, packet.ids.message);
+        if self.sender(now, packet.source, link).is_none() {
+            return;
+        }
         if native {
             self.expect(packet.source, now);
             self.tell_soon(now, packet.source);
+        }
+        if let Some(sender) = self.senders.get_mut(&packet.source) {
+            sender.receiver.announce(now.instant, packet.ids.message);
         }
         self.ask_for_missing(now);
         self.deliver_all(now);
@@ -428,11 +463,11 @@ impl Session {
         let mut asked = Vec::new();
         for (name, sender) in &mut self.senders {
             let missing = sender.receiver.due(now.instant);
-            asked.extend(missing.into_iter().map(|id| (*name, id)));
+            asked.extend(missing.into_iter().map(|(id, probe)| (*name, id, probe)));
         }
-        for (name, id) in asked {
+        for (name, id, probe) in asked {
             let request = self.core.control(id, name, Content::RetransmissionRequest);
-            self.core.send(request);
+            self.core.send(if probe { request.marked() } else { request });
         }
     }
 }

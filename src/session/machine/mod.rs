@@ -75,6 +75,9 @@ pub(super) struct Session {
     link: LinkId,
     producer: Producer,
     senders: BTreeMap<Name, Sender>,
+    /// Of members that have left, the number of the message that would have come next: they go on
+    /// from there if they come back.
+    heard: BTreeMap<Name, u32>,
     inbox: Inbox,
     limits: Limits,
     initiator: bool,
@@ -93,6 +96,9 @@ pub(super) struct Origin {
     pub(super) local: TextName,
     pub(super) link: LinkId,
     pub(super) mls: Option<Box<dyn Mls>>,
+    /// The number that the app's next message would have had when it took part in this session
+    /// before.
+    pub(super) next: u32,
 }
 
 impl Session {
@@ -121,7 +127,11 @@ impl Session {
         limits: Limits,
         request: &Packet,
     ) -> Option<Self> {
+        let next = origin.next;
         let mut session = Self::new(origin, config, limits, false);
+        if session.core.is_group() {
+            session.producer = session.producer.starting_at(next);
+        }
         let participant = Participant::join(turn, &mut session.core, request)?;
         let native = participant.native;
         session.control = Control::Participant(Box::new(participant));
@@ -168,6 +178,7 @@ impl Session {
             link: origin.link,
             producer: Producer::new(mode, &limits),
             senders: BTreeMap::new(),
+            heard: BTreeMap::new(),
             inbox: Inbox::default(),
             limits,
             initiator,
@@ -198,12 +209,11 @@ impl Session {
             match due {
                 Due::Again(id) => self.send_again(id),
                 Due::GivenUp(message) => {
-                    let failed = SessionError::Undelivered { session, message };
-                    self.inbox.events.push_back(Event::Failed(failed));
+                    self.note(Event::Failed(SessionError::Undelivered { session, message }));
                 }
                 Due::Silent { member, first, last } => {
                     let failed = SessionError::Unacknowledged { session, first, last, member };
-                    self.inbox.events.push_back(Event::Failed(failed));
+                    self.note(Event::Failed(failed));
                 }
                 Due::Beacon(id) => {
                     let beacon = self.core.to_channel(id, Content::Beacon).marked();
@@ -284,17 +294,18 @@ impl Session {
                 if self.core.is_group() {
                     if member.native {
                         self.expect(name, now);
+                    } else if let Some(sender) = self.senders.get_mut(&name) {
+                        sender.receiver.decide(now.instant, false);
                     }
-                    self.inbox.events.push_back(Event::Joined(member.name));
+                    self.note(Event::Joined(member.name));
                 } else {
                     self.peer = Some(name);
                 }
             }
             Change::Left(member) => {
-                self.producer.forget(member.name.name);
-                self.senders.remove(&member.name.name);
+                self.forget(member.name.name);
                 if self.core.is_group() {
-                    self.inbox.events.push_back(Event::Left(member.name));
+                    self.note(Event::Left(member.name));
                 } else {
                     self.peer = None;
                 }
@@ -302,7 +313,8 @@ impl Session {
             Change::Epoch => self.open_sealed(now),
             Change::Open => {}
             Change::Failed(error) => self.fail(error),
-            Change::NotJoined(error) => self.inbox.events.push_back(Event::Failed(error.into())),
+            Change::NotJoined(error) => self.note(Event::Failed(error.into())),
+            Change::Anew => self.start_over(now),
             Change::PeerClosed => self.close(CloseReason::PeerClosed),
             Change::Closed(reason) => self.close(reason),
         }
@@ -314,10 +326,40 @@ impl Session {
             let session = self.core.id;
             for message in self.producer.give_up() {
                 let failed = SessionError::Undelivered { session, message };
-                self.inbox.events.push_back(Event::Failed(failed));
+                self.note(Event::Failed(failed));
             }
         }
-        self.inbox.events.push_back(Event::Failed(error));
+        self.note(Event::Failed(error));
+    }
+
+    /// Tells the app, unless the session has ended for it.
+    fn note(&mut self, event: Event) {
+        if self.closed.is_none() {
+            self.inbox.events.push_back(event);
+        }
+    }
+
+    /// Somebody is no longer a member.
+    fn forget(&mut self, name: Name) {
+        self.producer.forget(name);
+        if let Some(sender) = self.senders.remove(&name).filter(|sender| sender.acknowledge)
+            && self.heard.len() < SENDERS
+        {
+            self.heard.insert(name, sender.receiver.delivered());
+        }
+    }
+
+    /// The moderator has let this app join once more: what was sent in between is not for it.
+    fn start_over(&mut self, now: Now) {
+        for name in self.senders.keys().copied().collect::<Vec<_>>() {
+            self.forget(name);
+        }
+        self.producer.forget_all();
+        if let Control::Participant(participant) = &self.control
+            && participant.native
+        {
+            self.expect(participant.moderator, now);
+        }
     }
 
     /// The group has changed: what could not be opened before may be now.

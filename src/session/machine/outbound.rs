@@ -27,6 +27,7 @@ impl Session {
     pub(super) fn flush(&mut self, now: Now) {
         while !self.paused && self.closed.is_none() && self.is_open() {
             let Some(kept) = self.producer.unsent().cloned() else { return };
+            let (session, message) = (self.core.id, kept.id);
             match self.data_packet(kept) {
                 Ok(packet) => {
                     self.core.send(packet);
@@ -36,8 +37,8 @@ impl Session {
                 Err(MlsError::ProposalPending | MlsError::NotJoined) => return,
                 Err(error) => {
                     self.producer.discard_unsent();
-                    let failed = Event::Failed(SessionError::Mls(error));
-                    self.inbox.events.push_back(failed);
+                    self.note(Event::Failed(SessionError::Mls(error)));
+                    self.note(Event::Failed(SessionError::Undelivered { session, message }));
                 }
             }
         }
