@@ -47,12 +47,9 @@ pub enum DemoError {
     /// A name of an app is none: a defect.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// An app failed.
+    /// An app, or a session of it, failed.
     #[error(transparent)]
-    App(#[from] AppError),
-    /// A session failed.
-    #[error(transparent)]
-    Session(#[from] SessionError),
+    App(Box<AppError>),
     /// A link failed.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -69,6 +66,18 @@ pub enum DemoError {
     /// What happened cannot be printed.
     #[error("output: {0}")]
     Output(#[from] io::Error),
+}
+
+impl From<AppError> for DemoError {
+    fn from(error: AppError) -> Self {
+        Self::App(Box::new(error))
+    }
+}
+
+impl From<SessionError> for DemoError {
+    fn from(error: SessionError) -> Self {
+        AppError::from(error).into()
+    }
 }
 
 /// Runs the demonstration and tells its course to `out`, a line each.

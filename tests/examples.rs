@@ -375,6 +375,35 @@ async fn published_clients_take_part_in_a_group_with_the_tokens_they_know() {
     leave(moderator, Leave::Word("exit")).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_answers_a_published_moderator_and_a_published_caller() {
+    let Some(python) = published::python("examples called by published clients") else {
+        return;
+    };
+    let node = Node::start("").await;
+    let options = ["--shared-secret", SECRET, "--compat", "v0_6"];
+    let endpoint = endpoint("quic", node.address);
+    let mut client = App::start("group", "agntcy/ns/client-1", &endpoint, &options).await;
+    let role = ["moderate", "agntcy/ns/chat", "agntcy/ns/client-1"];
+    let mut moderator = Peer::start(python, node.address, "agntcy/ns/moderator", &role).await;
+    client.until(&format!("Welcome to the group {GROUP}!")).await;
+    client.until(HINT).await;
+    client.enter("hello, python");
+    eventually("the greeting", async || (moderator.got("hello, python") > 0).then_some(())).await;
+    moderator.publish("hello, rust");
+    client.until(&format!("{MODERATOR} > hello, rust")).await;
+
+    let alice = App::start("point_to_point", "agntcy/ns/alice", &endpoint, &options).await;
+    for role in ["call", "call-plain"] {
+        let role = [role, "agntcy/ns/alice"];
+        let mut caller = Peer::start(python, node.address, "agntcy/ns/bob", &role).await;
+        caller.publish("hey there");
+        eventually("the echo", async || (caller.got("hey there") > 0).then_some(())).await;
+    }
+    leave(alice, Leave::Interrupt).await;
+    leave(client, Leave::Word("exit")).await;
+}
+
 /// Exit code and output of an example that ends at once.
 fn output(name: &str, options: &[&str]) -> (Option<i32>, String) {
     let mut command = example(name);
