@@ -56,20 +56,20 @@ pub enum SessionError {
     )]
     NoAnswer {
         /// Whom it was to be with.
-        name: FullName,
+        name: Box<FullName>,
     },
     /// Who was invited, or was to leave, did not answer for a minute. The session goes on.
     #[error("{name} did not answer")]
     Unanswered {
         /// Who was asked.
-        name: FullName,
+        name: Box<FullName>,
     },
     /// Who was invited cannot be a member: it refuses this app, or cannot be added to the
     /// encrypted group.
     #[error("{name} cannot be added: {reason}")]
     Refused {
         /// Who was invited.
-        name: FullName,
+        name: Box<FullName>,
         /// Why.
         reason: String,
     },
@@ -77,13 +77,13 @@ pub enum SessionError {
     #[error("{name} is a member already")]
     AlreadyMember {
         /// Who was invited.
-        name: FullName,
+        name: Box<FullName>,
     },
     /// Who was to be removed is not a member.
     #[error("{name} is not a member")]
     NotMember {
         /// Who was to be removed.
-        name: FullName,
+        name: Box<FullName>,
     },
     /// Only a moderator does that.
     #[error("only the moderator of a group can {what} participants")]

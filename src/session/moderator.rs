@@ -223,7 +223,7 @@ impl Moderator {
                 self.tasks.push_back(Task::Remove(found, ticket));
                 self.advance(turn, core);
             }
-            None => core.complete(ticket, Err(SessionError::NotMember { name })),
+            None => core.complete(ticket, Err(SessionError::NotMember { name: name.into() })),
         }
     }
 
@@ -330,7 +330,7 @@ impl Moderator {
         let taken = |invite: &Invite| invite.peer == Some(packet.source);
         if self.is_member(packet.source) || self.invites.iter().any(taken) {
             if let Some((Some(invite), Step::Fail)) = self.step(index, Input::Known) {
-                let name = invite.wanted.clone();
+                let name = Box::new(invite.wanted.clone());
                 self.fail(core, &invite, SessionError::AlreadyMember { name });
             }
             return;
@@ -416,7 +416,7 @@ impl Moderator {
     }
 
     fn refuse(&mut self, core: &mut Core, invite: &Invite, reason: &MlsError) {
-        let (name, reason) = (invite.wanted.clone(), reason.to_string());
+        let (name, reason) = (Box::new(invite.wanted.clone()), reason.to_string());
         self.fail(core, invite, SessionError::Refused { name, reason });
     }
 
@@ -429,7 +429,7 @@ impl Moderator {
         }
         if let Some((Some(invite), Step::Fail)) = self.step(index, Input::Refused) {
             let reason = String::from_utf8_lossy(&packet.payload).escape_debug().to_string();
-            let name = invite.wanted.clone();
+            let name = Box::new(invite.wanted.clone());
             self.fail(core, &invite, SessionError::Refused { name, reason });
         }
     }
@@ -668,7 +668,7 @@ impl Moderator {
     fn unanswered(&mut self, core: &mut Core, id: u32) {
         let Some(index) = self.invite_of(id) else { return };
         if let Some((Some(invite), Step::Fail)) = self.step(index, Input::GivenUp) {
-            let name = invite.wanted.clone();
+            let name = Box::new(invite.wanted.clone());
             let error = match invite.ticket {
                 Some(_) => SessionError::Unanswered { name },
                 None => SessionError::NoAnswer { name },
@@ -689,7 +689,7 @@ impl Moderator {
                 if let Some(peer) = invite.peer {
                     self.tasks.push_back(Task::Remove(peer, None));
                 }
-                let name = invite.wanted.clone();
+                let name = Box::new(invite.wanted.clone());
                 let error = match invite.ticket {
                     Some(_) => SessionError::Unanswered { name },
                     None => SessionError::NoAnswer { name },
@@ -706,7 +706,7 @@ impl Moderator {
         let (_, name, ticket) = self.leaving.remove(index);
         let result = match answered {
             true => Ok(()),
-            false => Err(SessionError::Unanswered { name: core.full(name) }),
+            false => Err(SessionError::Unanswered { name: core.full(name).into() }),
         };
         core.complete(ticket, result);
     }

@@ -14,10 +14,10 @@ use slim_wire::{Name, TextName};
 
 use super::model_mls::ModelFactory;
 
-pub const LINK: LinkId = LinkId(0);
+pub(crate) const LINK: LinkId = LinkId(0);
 
 /// Tokens that are the app's name, with a secret that may be wrong.
-pub struct PlainTokens(pub String, pub &'static str);
+pub(crate) struct PlainTokens(pub String, pub &'static str);
 
 impl TokenSource for PlainTokens {
     fn token(&self, _: SystemTime) -> Result<Arc<str>, IdentityError> {
@@ -46,30 +46,31 @@ impl TokenCheck for PlainTokens {
     }
 }
 
-pub fn identity(name: &str, secret: &'static str) -> Identity {
+pub(crate) fn identity(name: &str, secret: &'static str) -> Identity {
     let tokens = Arc::new(PlainTokens(name.to_owned(), secret));
     Identity { source: tokens.clone(), check: tokens }
 }
 
-pub fn text(name: &str) -> TextName {
+pub(crate) fn text(name: &str) -> TextName {
     name.parse().expect("a name")
 }
 
-/// All apps, the names they listen to, and the messages under way.
-pub struct Exchange {
-    pub apps: BTreeMap<TextNameKey, Endpoint>,
-    subscriptions: BTreeSet<(Name, TextNameKey)>,
-    under_way: VecDeque<(TextNameKey, Packet)>,
-    pub completed: Vec<(TextNameKey, Ticket, Result<(), SessionError>)>,
-    pub rejected: Vec<(TextNameKey, IdentityError)>,
-    pub sent: Vec<Packet>,
-    /// Whether a message is lost on its way to an app.
-    pub lose: Box<dyn FnMut(&Packet, &str) -> bool>,
-    start: (Instant, SystemTime),
-    pub elapsed: Duration,
-}
+/// Says of a message and an app whether it is lost on the way there.
+pub(crate) type Loss = Box<dyn FnMut(&Packet, &str) -> bool>;
 
-pub type TextNameKey = String;
+/// All apps, the names they listen to, and the messages under way.
+pub(crate) struct Exchange {
+    pub(crate) apps: BTreeMap<String, Endpoint>,
+    subscriptions: BTreeSet<(Name, String)>,
+    under_way: VecDeque<(String, Packet)>,
+    pub(crate) completed: Vec<(String, Ticket, Result<(), SessionError>)>,
+    pub(crate) rejected: Vec<(String, IdentityError)>,
+    pub(crate) sent: Vec<Packet>,
+    /// Whether a message is lost on its way to an app.
+    pub(crate) lose: Loss,
+    start: (Instant, SystemTime),
+    pub(crate) elapsed: Duration,
+}
 
 impl Default for Exchange {
     fn default() -> Self {
@@ -88,16 +89,16 @@ impl Default for Exchange {
 }
 
 impl Exchange {
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now { instant: self.start.0 + self.elapsed, wall: self.start.1 + self.elapsed }
     }
 
     /// An app by `org/ns/app/id`, on the only link.
-    pub fn join(&mut self, name: &str) {
+    pub(crate) fn join(&mut self, name: &str) {
         self.join_with(name, "secret", Limits::default());
     }
 
-    pub fn join_with(&mut self, name: &str, secret: &'static str, limits: Limits) {
+    pub(crate) fn join_with(&mut self, name: &str, secret: &'static str, limits: Limits) {
         let mut endpoint = Endpoint::new(Setup {
             name: text(name),
             identity: identity(name, secret),
@@ -110,12 +111,12 @@ impl Exchange {
         self.settle();
     }
 
-    pub fn app(&mut self, name: &str) -> &mut Endpoint {
+    pub(crate) fn app(&mut self, name: &str) -> &mut Endpoint {
         self.apps.get_mut(name).expect("it has joined")
     }
 
     /// Does something with an app, and delivers what comes of it.
-    pub fn with<T>(&mut self, name: &str, act: impl FnOnce(&mut Endpoint, Now) -> T) -> T {
+    pub(crate) fn with<T>(&mut self, name: &str, act: impl FnOnce(&mut Endpoint, Now) -> T) -> T {
         let now = self.now();
         let result = act(self.app(name), now);
         self.settle();
@@ -176,7 +177,7 @@ impl Exchange {
     }
 
     /// Lets time pass.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.elapsed + time;
         loop {
             let next = self.apps.values().filter_map(Endpoint::deadline).min();
@@ -193,7 +194,7 @@ impl Exchange {
     }
 
     /// All there is to read of a session.
-    pub fn read(&mut self, app: &str, session: u32) -> Vec<Event> {
+    pub(crate) fn read(&mut self, app: &str, session: u32) -> Vec<Event> {
         let mut events = Vec::new();
         while let Ok(Some(event)) = self.with(app, |app, now| app.next_event(now, session)) {
             events.push(event);
@@ -202,7 +203,7 @@ impl Exchange {
     }
 
     /// The texts among them.
-    pub fn texts(&mut self, app: &str, session: u32) -> Vec<String> {
+    pub(crate) fn texts(&mut self, app: &str, session: u32) -> Vec<String> {
         let text = |event| match event {
             Event::Message(_, payload) => Some(String::from_utf8_lossy(&payload).into_owned()),
             _ => None,

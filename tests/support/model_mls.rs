@@ -15,7 +15,7 @@ const SKIPPED: u64 = 1024;
 
 /// One member's view, as text: fields separated by `|`, lists by `,`.
 #[derive(Debug)]
-pub struct ModelMls {
+pub(crate) struct ModelMls {
     credential: String,
     group: Option<Group>,
     package: u64,
@@ -33,7 +33,7 @@ struct Group {
     past: BTreeMap<u64, Vec<String>>,
 }
 
-pub struct ModelFactory(pub String);
+pub(crate) struct ModelFactory(pub String);
 
 impl MlsFactory for ModelFactory {
     fn session(&mut self, _: u32) -> Box<dyn Mls> {

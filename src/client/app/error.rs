@@ -10,7 +10,7 @@ use crate::session::SessionError;
 pub enum AppError {
     /// A link to a node failed.
     #[error("connection error: {0}")]
-    Link(#[from] LinkError),
+    Link(Box<LinkError>),
     /// A session did.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -29,6 +29,12 @@ pub enum AppError {
     /// The app was closed.
     #[error("the app was closed")]
     Closed,
+}
+
+impl From<LinkError> for AppError {
+    fn from(error: LinkError) -> Self {
+        Self::Link(Box::new(error))
+    }
 }
 
 impl AppError {
