@@ -376,7 +376,7 @@ impl Endpoint {
     /// A message has arrived on a link.
     pub fn handle(&mut self, now: Now, link: LinkId, packet: Packet) {
         if let Err(error) = self.verify(now, &packet) {
-            return self.reject(link, &packet, error);
+            return self.reject(now, link, &packet, error);
         }
         let id = packet.ids.session;
         match &packet.session.content {
@@ -407,7 +407,7 @@ impl Endpoint {
     }
 
     /// Who asks to be let in and uses this library is told why it is not.
-    fn reject(&mut self, link: LinkId, packet: &Packet, error: IdentityError) {
+    fn reject(&mut self, now: Now, link: LinkId, packet: &Packet, error: IdentityError) {
         let id = packet.ids.session;
         match &packet.session.content {
             Content::DiscoveryRequest { .. } if packet.is_marked() && self.is_for_us(packet) => {
@@ -418,12 +418,16 @@ impl Endpoint {
                 (reply.flags, reply.payload) = (Flags::ERROR, Bytes::from(reason));
                 self.outputs.push_back(Output::Send(link, Box::new(reply)));
             }
-            // It comes without a token that this app could check; only who was asked knows the
-            // number of the request.
-            Content::DiscoveryReply if packet.flags.contains(Flags::ERROR) => {
-                if let Some(entry) = self.sessions.get_mut(&id) {
-                    entry.session.refused(packet);
-                }
+            // Its keys are being fetched; it comes again.
+            _ if matches!(error, IdentityError::NoKeys { .. }) => {}
+            // It comes without a good token; but only who was asked knows the number of the
+            // request.
+            Content::DiscoveryReply | Content::JoinReply => {
+                let reason = match packet.flags.contains(Flags::ERROR) {
+                    true => packet.reason(),
+                    false => error.to_string(),
+                };
+                self.with(id, now, |session, turn| session.refused(turn, packet, &reason));
             }
             _ => {}
         }

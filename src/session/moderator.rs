@@ -317,7 +317,7 @@ impl Moderator {
 
     fn found(&mut self, turn: &mut Turn<'_>, core: &mut Core, packet: &Packet) {
         if packet.flags.contains(Flags::ERROR) {
-            return self.refused(core, packet);
+            return self.refused(core, packet, &packet.reason());
         }
         let Some(index) = self.invite_of(packet.ids.message) else { return };
         let wanted = self.invites[index].wanted.name;
@@ -420,16 +420,19 @@ impl Moderator {
         self.fail(core, invite, SessionError::Refused { name, reason });
     }
 
-    /// Who was asked does not accept this app.
-    pub(super) fn refused(&mut self, core: &mut Core, packet: &Packet) {
+    /// Who was asked does not accept this app, or is not accepted.
+    pub(super) fn refused(&mut self, core: &mut Core, packet: &Packet, reason: &str) {
         let id = packet.ids.message;
         let Some(index) = self.invite_of(id) else { return };
-        if self.requests.answer(Asks::Discovery, id, packet.source).is_none() {
+        let asks = match packet.session.content {
+            Content::JoinReply => Asks::Join,
+            _ => Asks::Discovery,
+        };
+        if self.requests.answer(asks, id, packet.source).is_none() {
             return;
         }
         if let Some((Some(invite), Step::Fail)) = self.step(index, Input::Refused) {
-            let reason = String::from_utf8_lossy(&packet.payload).escape_debug().to_string();
-            let name = Box::new(invite.wanted.clone());
+            let (name, reason) = (Box::new(invite.wanted.clone()), reason.to_owned());
             self.fail(core, &invite, SessionError::Refused { name, reason });
         }
     }

@@ -75,6 +75,11 @@ impl Packet {
         self.session.metadata.iter().any(|(key, _)| key == super::NATIVE_MARK)
     }
 
+    /// Why a request is refused, in an answer with [`Flags::ERROR`].
+    pub(super) fn reason(&self) -> String {
+        String::from_utf8_lossy(&self.payload).escape_debug().to_string()
+    }
+
     /// Approximate size in memory.
     pub(super) fn bytes(&self) -> usize {
         let metadata = self.session.metadata.iter().map(|(key, value)| key.len() + value.len());

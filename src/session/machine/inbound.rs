@@ -62,11 +62,17 @@ impl Session {
         }
     }
 
-    /// Who was invited refuses this app, without a token that could be checked.
-    pub(in crate::session) fn refused(&mut self, packet: &Packet) {
+    /// Who was invited refuses this app, or is refused by it.
+    pub(in crate::session) fn refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: &Packet,
+        reason: &str,
+    ) {
         if let Control::Moderator(moderator) = &mut self.control {
-            moderator.refused(&mut self.core, packet);
+            moderator.refused(&mut self.core, packet, reason);
         }
+        self.settle(turn);
     }
 
     /// Whether `source` may speak in this session.
