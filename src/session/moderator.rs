@@ -145,6 +145,10 @@ pub(super) struct Moderator {
     closing_until: Option<Instant>,
 }
 
+/// Numbers of the lists of members are higher than those of commits and proposals, so that what
+/// acknowledges the one is not taken for the other.
+const FIRST_ROSTER: u32 = 1 << 31;
+
 /// How long members are asked to leave when a group is closed.
 const CLOSING: u32 = 5;
 
@@ -726,7 +730,7 @@ impl Moderator {
             return;
         }
         self.requests.cancel(Asks::Roster, self.roster);
-        self.roster += 1;
+        self.roster = self.roster.max(FIRST_ROSTER) + 1;
         let own = Member { name: FullName::from(&core.local), native: true };
         let all = std::iter::once(&own).chain(self.members.iter().map(|joined| &joined.member));
         let members: Vec<RosterMember> = all
