@@ -375,6 +375,9 @@ impl Endpoint {
 
     /// A message has arrived on a link.
     pub fn handle(&mut self, now: Now, link: LinkId, packet: Packet) {
+        if self.is_for_another(&packet) {
+            return;
+        }
         if let Err(error) = self.verify(now, &packet) {
             return self.reject(link, &packet, error);
         }
@@ -434,6 +437,13 @@ impl Endpoint {
     fn is_for_us(&self, packet: &Packet) -> bool {
         let Name { prefix, id } = packet.destination;
         self.names.contains_key(&prefix) && (id.is_any() || id == self.name.id())
+    }
+
+    /// Whether a message names another instance of this app: nodes pass on what is for one that
+    /// they do not know.
+    fn is_for_another(&self, packet: &Packet) -> bool {
+        let Name { prefix, id } = packet.destination;
+        self.names.contains_key(&prefix) && !id.is_any() && id != self.name.id()
     }
 
     fn discovered(
