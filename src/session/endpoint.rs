@@ -56,6 +56,8 @@ struct Gone {
     reason: CloseReason,
     /// Number of the request to join it.
     request: Option<u32>,
+    /// Number of the request to leave it.
+    leave: Option<u32>,
     /// Number of the app's next message.
     next: u32,
 }
@@ -375,6 +377,9 @@ impl Endpoint {
 
     /// A message has arrived on a link.
     pub fn handle(&mut self, now: Now, link: LinkId, packet: Packet) {
+        if self.is_for_another(&packet) {
+            return;
+        }
         if let Err(error) = self.verify(now, &packet) {
             return self.reject(now, link, &packet, error);
         }
@@ -384,12 +389,12 @@ impl Endpoint {
                 let participant = participant.as_deref().cloned();
                 self.discovered(now, link, &packet, participant);
             }
-            _ if self.sessions.contains_key(&id) => {
-                self.with(id, now, |session, turn| session.handle(turn, link, packet));
-            }
-            Content::LeaveRequest { .. } if self.gone.iter().any(|gone| gone.id == id) => {
+            Content::LeaveRequest { .. } if self.has_left(&packet) => {
                 let reply = Packet::answer(&packet, self.name.to_name(), Content::LeaveReply);
                 self.send(now, link, reply);
+            }
+            _ if self.sessions.contains_key(&id) => {
+                self.with(id, now, |session, turn| session.handle(turn, link, packet));
             }
             Content::JoinRequest { .. } if self.is_for_us(&packet) => {
                 self.invited(now, link, packet);
@@ -434,10 +439,25 @@ impl Endpoint {
         self.outputs.push_back(Output::Rejected(packet.source, error));
     }
 
+    /// Whether a request to leave a session was followed before, or the session has ended. If this
+    /// app has been invited once more, the former request is not for its new part.
+    fn has_left(&self, packet: &Packet) -> bool {
+        let (id, request) = (packet.ids.session, Some(packet.ids.message));
+        let open = self.sessions.contains_key(&id);
+        self.gone.iter().any(|gone| gone.id == id && (!open || gone.leave == request))
+    }
+
     /// Whether a message names this app, or any instance of it.
     fn is_for_us(&self, packet: &Packet) -> bool {
         let Name { prefix, id } = packet.destination;
         self.names.contains_key(&prefix) && (id.is_any() || id == self.name.id())
+    }
+
+    /// Whether a message names another instance of this app: nodes pass on what is for one that
+    /// they do not know.
+    fn is_for_another(&self, packet: &Packet) -> bool {
+        let Name { prefix, id } = packet.destination;
+        self.names.contains_key(&prefix) && !id.is_any() && id != self.name.id()
     }
 
     fn discovered(
@@ -674,6 +694,7 @@ impl Endpoint {
             id,
             reason,
             request: entry.session.joined_by(),
+            leave: entry.session.left_by(),
             next: entry.session.next_message(),
         });
     }

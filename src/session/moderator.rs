@@ -133,6 +133,8 @@ pub(super) struct Moderator {
     /// Requests that the running change waits for.
     pending: Vec<(Asks, u32)>,
     requests: Requests,
+    /// Members to be removed because they do not answer.
+    silent: Vec<Name>,
     /// Of removed members, who asked for the removal.
     leaving: Vec<(u32, Name, Option<Ticket>)>,
     /// Number of the last commit or proposal.
@@ -144,6 +146,10 @@ pub(super) struct Moderator {
     rotate_at: Option<Instant>,
     closing_until: Option<Instant>,
 }
+
+/// Numbers of the lists of members are higher than those of commits and proposals, so that what
+/// acknowledges the one is not taken for the other.
+const FIRST_ROSTER: u32 = 1 << 31;
 
 /// How long members are asked to leave when a group is closed.
 const CLOSING: u32 = 5;
@@ -236,7 +242,8 @@ impl Moderator {
         });
         let running = match self.running.take() {
             Some(Running::Remove(_, ticket)) => ticket,
-            _ => None,
+            Some(Running::Add(invite)) => invite.and_then(|invite| invite.ticket),
+            Some(Running::Propose | Running::Commit) | None => None,
         };
         let invites = self.invites.drain(..).filter_map(|invite| invite.ticket);
         let leaving = self.leaving.drain(..).filter_map(|(.., ticket)| ticket);
@@ -311,6 +318,26 @@ impl Moderator {
         }
     }
 
+    /// Whether a member is to be removed, or has yet to hear that it was.
+    fn is_departing(&self, name: Name) -> bool {
+        let running = matches!(&self.running, Some(Running::Remove(now, _)) if *now == name);
+        running || self.is_condemned(name) || self.requests.awaits(Asks::Leave, name)
+    }
+
+    /// Whether a member is to be removed next.
+    fn is_condemned(&self, name: Name) -> bool {
+        self.tasks.iter().any(|task| matches!(task, Task::Remove(queued, _) if *queued == name))
+    }
+
+    /// Who takes part without being a member, for it could not be reached when it was removed, is
+    /// told.
+    pub(super) fn dismiss(&mut self, turn: &mut Turn<'_>, core: &mut Core, name: Name) {
+        let invited = self.invites.iter().any(|invite| invite.peer == Some(name));
+        if core.is_group() && !invited && !self.is_member(name) && !self.is_departing(name) {
+            self.ask_to_leave(turn, core, name);
+        }
+    }
+
     fn invite_of(&self, request: u32) -> Option<usize> {
         self.invites.iter().position(|invite| invite.request == request)
     }
@@ -324,7 +351,10 @@ impl Moderator {
         if packet.source.prefix != wanted.prefix || packet.source.id.is_any() {
             return;
         }
-        if self.requests.answer(Asks::Discovery, packet.ids.message, packet.source).is_none() {
+        // Who is being removed may be invited again once it knows; it is asked again until then.
+        if self.is_departing(packet.source)
+            || self.requests.answer(Asks::Discovery, packet.ids.message, packet.source).is_none()
+        {
             return;
         }
         let taken = |invite: &Invite| invite.peer == Some(packet.source);
@@ -457,9 +487,7 @@ impl Moderator {
     fn asked_to_remove(&mut self, core: &mut Core, packet: &Packet, name: &FullName) {
         core.send(core.answer(packet, Content::LeaveReply));
         let from = packet.source;
-        let queued = |task: &Task| matches!(task, Task::Remove(queued, _) if *queued == from);
-        if from.prefix == name.name.prefix && self.is_member(from) && !self.tasks.iter().any(queued)
-        {
+        if from.prefix == name.name.prefix && self.is_member(from) && !self.is_condemned(from) {
             self.tasks.push_back(Task::Remove(from, None));
         }
     }
@@ -529,7 +557,8 @@ impl Moderator {
         self.broadcast(turn, core, Asks::Commit, packet, removed);
     }
 
-    /// Sends to all members, and waits for all but those that are being welcomed.
+    /// Sends to all members, and waits for all but those that are being welcomed, and those that
+    /// are to be removed for their silence.
     fn broadcast(
         &mut self,
         turn: &mut Turn<'_>,
@@ -543,7 +572,8 @@ impl Moderator {
             invites.any(|i| i.state == State::Welcoming && i.peer == Some(name))
         };
         let names = self.members.iter().map(|joined| joined.member.name.name);
-        let awaited: Vec<Name> = names.filter(|name| !welcoming(*name)).collect();
+        let awaited: Vec<Name> =
+            names.filter(|name| !welcoming(*name) && !self.is_silent(*name)).collect();
         if awaited.is_empty() && removed.is_none() {
             if self.pending.is_empty() {
                 self.finish(turn, core);
@@ -615,6 +645,7 @@ impl Moderator {
             return core.complete(ticket, Ok(()));
         };
         let joined = self.members.remove(index);
+        self.silent.retain(|silent| *silent != name);
         core.changes.push(Change::Left(joined.member));
         self.running = Some(Running::Remove(name, ticket));
         let Some(mls) = &mut core.mls else { return self.finish(turn, core) };
@@ -690,7 +721,7 @@ impl Moderator {
             }
             Some((Some(invite), Step::Expel)) => {
                 if let Some(peer) = invite.peer {
-                    self.tasks.push_back(Task::Remove(peer, None));
+                    self.expel(peer);
                 }
                 let name = Box::new(invite.wanted.clone());
                 let error = match invite.ticket {
@@ -717,10 +748,21 @@ impl Moderator {
     /// Members that did not acknowledge a change cannot follow the group any more.
     fn expel_silent(&mut self, core: &mut Core, request: &Request) {
         for name in &request.awaited {
-            let session = core.id;
-            core.changes.push(Change::Failed(SessionError::Expelled { session, member: *name }));
-            self.tasks.push_back(Task::Remove(*name, None));
+            if self.is_member(*name) {
+                let (session, member) = (core.id, *name);
+                core.changes.push(Change::Failed(SessionError::Expelled { session, member }));
+                self.expel(member);
+            }
         }
+    }
+
+    fn expel(&mut self, name: Name) {
+        self.tasks.push_back(Task::Remove(name, None));
+        self.silent.push(name);
+    }
+
+    fn is_silent(&self, name: Name) -> bool {
+        self.silent.contains(&name)
     }
 
     /// Tells the members that use this library who the members are.
@@ -729,7 +771,7 @@ impl Moderator {
             return;
         }
         self.requests.cancel(Asks::Roster, self.roster);
-        self.roster += 1;
+        self.roster = self.roster.max(FIRST_ROSTER) + 1;
         let own = Member { name: FullName::from(&core.local), native: true };
         let all = std::iter::once(&own).chain(self.members.iter().map(|joined| &joined.member));
         let members: Vec<RosterMember> = all

@@ -101,6 +101,8 @@ pub(super) struct Participant {
     /// It has proposed new keys, and no commit has come since.
     proposed: bool,
     ended: bool,
+    /// Message number of the request to leave.
+    dismissed: Option<u32>,
 }
 
 /// How long who wants to leave waits for the moderator to remove it.
@@ -131,6 +133,7 @@ impl Participant {
             removed: false,
             proposed: false,
             ended: false,
+            dismissed: None,
         };
         if core.mls.is_none() {
             participant.subscribe(core);
@@ -156,6 +159,11 @@ impl Participant {
     /// Message number of the request to join.
     pub(super) fn request(&self) -> u32 {
         self.request
+    }
+
+    /// Message number of the request to leave, if there was one.
+    pub(super) fn dismissed_by(&self) -> Option<u32> {
+        self.dismissed
     }
 
     /// Whether data can be sent.
@@ -224,6 +232,7 @@ impl Participant {
             Step::Follow => self.follow(turn, core, packet),
             Step::AskToLeave => self.ask_to_leave(turn, core),
             Step::ReplyAndClose => {
+                self.dismissed = Some(packet.ids.message);
                 self.unsubscribe(core);
                 core.send(core.answer(packet, Content::LeaveReply));
                 let reason = self.close_reason(core);

@@ -174,7 +174,8 @@ impl Receiver {
     fn begin_after(&mut self, id: u32) -> bool {
         let Start::Probing { heard, .. } = self.start else { return false };
         let before = |slot: &Slot| matches!(slot, Slot::Here(_) | Slot::Sealed(..));
-        if id >= heard || self.slots.range(..=id).any(|(_, slot)| before(slot)) {
+        let asked = matches!(self.slots.get(&id), Some(Slot::Hole(_)));
+        if !asked || id >= heard || self.slots.range(..=id).any(|(_, slot)| before(slot)) {
             return false;
         }
         self.slots.retain(|slot, _| *slot > id);
@@ -246,12 +247,13 @@ impl Receiver {
             Order::AsTheyCome => return,
             Order::Sequence { timeout, .. } => timeout,
         };
-        let asked = match self.slots.get(&id) {
-            Some(Slot::Hole(hole) | Slot::Sealed(_, hole)) => hole.asked,
-            _ => 0,
+        // A group that changes often must not put off that it is asked for.
+        let hole = match self.slots.get(&id) {
+            Some(Slot::Hole(hole) | Slot::Sealed(_, hole)) => *hole,
+            _ => Hole { deadline: now + timeout, asked: 0 },
         };
         self.bytes += packet.bytes() as u64;
-        self.set(id, Slot::Sealed(packet, Hole { deadline: now + timeout, asked }));
+        self.set(id, Slot::Sealed(packet, hole));
         if self.next == Some(id) {
             self.probe(now);
         }

@@ -122,6 +122,12 @@ impl Requests {
         self.0.iter().map(|request| request.deadline).min()
     }
 
+    /// Whether `name` has yet to answer such a request.
+    pub(super) fn awaits(&self, asks: Asks, name: Name) -> bool {
+        let is_it = |request: &Request| request.asks == asks && request.awaited.contains(&name);
+        self.0.iter().any(is_it)
+    }
+
     pub(super) fn contains(&self, asks: Asks) -> bool {
         self.0.iter().any(|request| request.asks == asks)
     }

@@ -23,6 +23,7 @@ impl Session {
         {
             self.core.texts.entry(packet.source).or_insert_with(|| source.clone());
         }
+        self.dismiss(turn, &packet);
         match &packet.session.content {
             // Nobody will read it; an acknowledgement would be a lie.
             Content::Data(_)
@@ -52,6 +53,32 @@ impl Session {
             }
         }
         self.settle(turn);
+    }
+
+    /// Who goes on in a group of which it is no member any more is told.
+    fn dismiss(&mut self, turn: &mut Turn<'_>, packet: &Packet) {
+        let takes_part = matches!(
+            packet.session.content,
+            Content::Data(Kind::Group)
+                | Content::Ack
+                | Content::Beacon
+                | Content::RetransmissionRequest
+                | Content::Proposal { .. }
+        );
+        if let Control::Moderator(moderator) = &mut self.control
+            && self.closed.is_none()
+            && takes_part
+        {
+            moderator.dismiss(turn, &mut self.core, packet.source);
+        }
+    }
+
+    /// Number of the request to leave that ended this app's part.
+    pub(in crate::session) fn left_by(&self) -> Option<u32> {
+        match &self.control {
+            Control::Participant(participant) => participant.dismissed_by(),
+            _ => None,
+        }
     }
 
     /// Number of the request to join that was answered last.
