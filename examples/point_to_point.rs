@@ -37,8 +37,9 @@ use common::{AppArgs, one_line, say};
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RETRIES: u32 = 5;
 
-/// How long an answer may take, with all that.
-const PATIENCE: Duration = Duration::from_secs(35);
+/// How long an answer may take: in anycast sessions, and in those that send again.
+const PATIENCE: Duration = TIMEOUT;
+const LONG_PATIENCE: Duration = TIMEOUT.saturating_mul(MAX_RETRIES + 2);
 
 /// Listens and sends every message back; or, with --message, sends and prints what comes back.
 #[derive(Parser)]
@@ -130,16 +131,10 @@ async fn send(
     for number in 1..=cli.iterations {
         session.publish_with_destination(remote, message.to_owned()).await?;
         say(app, &format!("-> Sent {number}/{}: {}", cli.iterations, one_line(message)));
-        match session.get_message_within(PATIENCE).await {
-            Ok((context, payload)) => {
-                say(app, &received(&context, &payload));
-                *answers.entry(instance(&context.source)).or_default() += 1;
-            }
-            Err(AppError::Session(SessionError::Closed(reason))) => {
-                say(app, &format!("-> Error receiving message: {reason}"));
-                break;
-            }
-            Err(error) => say(app, &format!("-> Error receiving message: {error}")),
+        match answer(app, &session).await {
+            Answer::Of(name) => *answers.entry(name).or_default() += 1,
+            Answer::None => {}
+            Answer::Never => break,
         }
     }
     let answered: u32 = answers.values().sum();
@@ -149,6 +144,42 @@ async fn send(
     say(app, &format!("-> Answered {answered}/{}{by}", cli.iterations));
     app.delete_session(session);
     Ok(if answered == cli.iterations { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What became of a message.
+enum Answer {
+    /// This instance answered.
+    Of(String),
+    /// Nobody did.
+    None,
+    /// The session does not reach its peer.
+    Never,
+}
+
+async fn answer(app: &App, session: &Session) -> Answer {
+    let reliable = session.config().reliability.is_some();
+    let mut patience = if reliable { LONG_PATIENCE } else { PATIENCE };
+    let mut failure = Answer::None;
+    loop {
+        match session.get_message_within(patience).await {
+            Ok((context, payload)) => {
+                say(app, &received(&context, &payload));
+                return Answer::Of(instance(&context.source));
+            }
+            Err(AppError::Timeout) if patience.is_zero() => return failure,
+            Err(error) => {
+                say(app, &format!("-> Error receiving message: {error}; {}", error.hint()));
+                if let AppError::Session(error) = error {
+                    failure = Answer::Never;
+                    if matches!(error, SessionError::Closed(_)) {
+                        return failure;
+                    }
+                }
+                // What else there is to know is known already.
+                patience = Duration::ZERO;
+            }
+        }
+    }
 }
 
 fn config(cli: &Cli, remote: &TextName) -> Config {

@@ -270,10 +270,11 @@ async fn messages_go_to_any_instance_or_to_one_plain_or_encrypted() {
         let heard = "-> Received message from 169ca82eb17d6bc2/eef9769a4c6990d1/49ae1b437ae573c4/ID \
                      (agntcy/ns/bob/ID): hey there";
         let heard = format!("Agntcy/ns/alice/ID {heard}");
-        let all = instances
-            .iter()
-            .map(|alice| masked(&alice.program).into_iter().filter(|line| *line == heard).count());
-        assert_eq!(all.sum::<usize>(), 80);
+        eventually("all is heard by some alice", async || {
+            let lines = instances.iter().flat_map(|alice| masked(&alice.program));
+            (lines.filter(|line| *line == heard).count() == 80).then_some(())
+        })
+        .await;
         for alice in instances {
             leave(alice, Leave::Interrupt).await;
         }
@@ -339,11 +340,23 @@ async fn apps_of_two_trust_domains_know_each_other_by_a_trust_bundle() {
     for option in ["--unicast", "--enable-mls"] {
         assert_eq!(answers(&endpoint, &with(&[option])).await, (Some(0), vec![10]));
     }
-    // A key of somebody else, under the name of a domain that is known.
-    let forged = Domain::new("trust-domain-2.org").options("bob", folder.path());
-    let forged: Vec<&str> = forged.iter().map(String::as_str).collect();
-    let options = [&forged[..], &["--enable-mls", "--iterations", "1"]].concat();
-    assert_eq!(answers(&endpoint, &options).await, (Some(1), vec![]));
+    // A key of somebody else, under the name of a domain that is known: the node passes on what
+    // that app asks, and alice has read it when she answers who asks after it.
+    let count = node.metrics().await.sum("slim_messages_matched_total");
+    let options = ["--remote", "agntcy/ns/alice", "--message", "let me in", "--unicast"];
+    let forged = Domain::new("trust-domain-2.org").options("mallory", folder.path());
+    let forged: Vec<&str> = forged.iter().map(String::as_str).chain(options).collect();
+    let mallory = App::start("point_to_point", "agntcy/ns/bob", &endpoint, &forged).await;
+    node.until("mallory asks", |metrics| metrics.sum("slim_messages_matched_total") > count).await;
+    assert_eq!(answers(&endpoint, &with(&["--iterations", "1"])).await, (Some(0), vec![1]));
+    // Twice ten messages in two sessions, and this one.
+    eventually("what alice heard", async || {
+        let heard = |part| alice.program.stdout.count(part);
+        ((heard("New session"), heard("Received message")) == (3, 21)).then_some(())
+    })
+    .await;
+    assert_eq!(mallory.program.stdout.count("Received message"), 0);
+    drop(mallory);
     leave(alice, Leave::Interrupt).await;
 }
 
