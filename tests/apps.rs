@@ -3,10 +3,11 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use slim_quic::client::{
-    App, AppError, CloseReason, Config, Event, Identity, LinkOptions, Session, SessionError, Trust,
+    App, AppError, AppOptions, CloseReason, Config, Event, Identity, LinkOptions, Session, SessionError, Trust,
 };
 use slim_wire::TextName;
 
@@ -156,11 +157,81 @@ async fn who_has_another_secret_is_refused_with_a_reason() {
     let config = reliable(Config::point_to_point(&text("org/ns/alice"))).encrypted();
     let session = mallory.create_session(config).expect("a session");
     session.publish("let me in").await.expect("it is taken");
-    let undelivered = in_time("an error", session.get_message()).await;
-    assert!(matches!(undelivered, Err(SessionError::Undelivered { message: 0, .. })));
     let error = in_time("an error", session.get_message()).await.expect_err("refused");
     assert!(error.to_string().contains("mismatch"), "{error}");
+    let undelivered = in_time("an error", session.get_message()).await;
+    assert!(matches!(undelivered, Err(SessionError::Undelivered { message: 0, .. })));
     assert_eq!(alice.rejections().len(), 1);
     let nothing = alice.listen_for_session(Some(Duration::ZERO)).await;
     assert!(matches!(nothing, Err(AppError::Timeout)));
+}
+
+/// An app that keeps its groups in a folder.
+async fn stored(node: SocketAddr, name: &str, folder: &Path) -> App {
+    let identity = Identity::shared_secret(name, SECRET).expect("a secret");
+    let options = AppOptions { folder: Some(folder.join(name)), ..AppOptions::default() };
+    let app = App::with_options(&text(&format!("org/ns/{name}")), identity, options);
+    let app = app.expect("an app");
+    let trust = Trust::DangerAcceptAnyCertificate;
+    let options = LinkOptions { trust, ..LinkOptions::default() };
+    app.connect(&format!("quic://{node}"), options).await.expect("the node answers");
+    app
+}
+
+/// Ends an app without a word, as a crash would: its sessions are not deleted.
+async fn crash(app: App, session: Session) {
+    let ended = tokio::task::spawn_blocking(move || {
+        std::mem::forget(session);
+        app.abandon();
+    });
+    ended.await.expect("no panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_an_encrypted_group_go_on_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Node::start("").await;
+    let moderator = stored(node.address, "moderator", folder.path()).await;
+    let bob = stored(node.address, "bob", folder.path()).await;
+    let carol = app(node.address, "http", "carol").await;
+    let config = reliable(Config::group(&text("org/ns/channel")).encrypted());
+    let session = moderator.create_session(config).expect("a session");
+    for name in ["org/ns/bob", "org/ns/carol"] {
+        let invitation = session.invite(&text(name)).expect("it starts");
+        in_time(name, invitation.done()).await.expect("it joins");
+    }
+    let (of_bob, of_carol) = (opened(&bob).await, opened(&carol).await);
+    session.publish("before").await.expect("it is taken");
+    of_bob.publish("bob before").await.expect("it is taken");
+    assert_eq!(message(&of_bob).await, "before");
+    let name = bob.name().clone();
+
+    crash(bob, of_bob).await;
+    let bob = stored(node.address, "bob", folder.path()).await;
+    assert_eq!(*bob.name(), name, "it has kept its id");
+    let of_bob = bob.restore_sessions().expect("a folder").pop().expect("a session");
+    session.publish("after").await.expect("it is taken");
+    assert_eq!(message(&of_bob).await, "after");
+    of_bob.publish("bob after").await.expect("it is taken");
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|last| last != "bob after") {
+        if let Ok((_, payload)) = in_time("a message", of_carol.get_message()).await {
+            heard.push(String::from_utf8(payload.to_vec()).expect("text"));
+        }
+    }
+    assert_eq!(heard, ["before", "bob before", "after", "bob after"]);
+
+    crash(moderator, session).await;
+    let moderator = stored(node.address, "moderator", folder.path()).await;
+    let session = moderator.restore_sessions().expect("a folder").pop().expect("a session");
+    assert_eq!(session.participants().expect("open").len(), 3);
+    let _dave = app(node.address, "quic", "dave").await;
+    let invitation = session.invite(&text("org/ns/dave")).expect("it starts");
+    in_time("dave", invitation.done()).await.expect("dave joins");
+    session.publish("with dave").await.expect("it is taken");
+    assert_eq!(message(&of_bob).await, "with dave");
+    let removal = session.remove(&text("org/ns/bob")).expect("it starts");
+    in_time("bob's removal", removal.done()).await.expect("bob leaves");
+    drop(of_bob);
+    assert!(bob.restore_sessions().expect("a folder").is_empty(), "nothing is kept of it");
 }

@@ -38,9 +38,20 @@ impl Factory {
 }
 
 impl MlsFactory for Factory {
-    /// A new member in memory; those that outlive their process come from [`Factory::open`].
-    fn session(&mut self, id: u32) -> Box<dyn Mls> {
-        let _ = id;
-        Box::new(OpenMls::new(self.identity.clone()))
+    fn session(&mut self, id: u32) -> Result<Box<dyn Mls>, MlsError> {
+        // What is left of an older session by this number belongs to another group.
+        self.forget(id);
+        Ok(Box::new(self.open(id)?))
+    }
+
+    fn reopen(&mut self, id: u32) -> Result<Box<dyn Mls>, MlsError> {
+        Ok(Box::new(self.open(id)?))
+    }
+
+    fn forget(&mut self, id: u32) {
+        if let Some(folder) = &self.folder {
+            // It may never have been stored.
+            let _ = std::fs::remove_dir_all(folder.join(id.to_string()));
+        }
     }
 }

@@ -138,8 +138,24 @@ pub struct Opened {
 
 /// Makes the [`Mls`] of each new session of an app.
 pub trait MlsFactory: Send {
-    /// For a session with this id.
-    fn session(&mut self, id: u32) -> Box<dyn Mls>;
+    /// For a new session with this id.
+    ///
+    /// # Errors
+    /// [`MlsError::Internal`] if it cannot be stored where it should.
+    fn session(&mut self, id: u32) -> Result<Box<dyn Mls>, MlsError>;
+
+    /// For the session with this id that was stored.
+    ///
+    /// # Errors
+    /// [`MlsError::Internal`] if nothing was, or what is stored cannot be used.
+    fn reopen(&mut self, id: u32) -> Result<Box<dyn Mls>, MlsError> {
+        Err(MlsError::Internal(format!("nothing is stored of session {id}")))
+    }
+
+    /// Nothing of the session with this id is needed any more.
+    fn forget(&mut self, id: u32) {
+        let _ = id;
+    }
 }
 
 /// What an MLS operation failed on.

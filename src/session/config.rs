@@ -143,6 +143,9 @@ pub(super) const REQUEST_RETRIES: u32 = 60;
 pub(super) const BUFFERED_MESSAGES: usize = 500;
 pub(super) const BUFFERED_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Message numbers that are reserved ahead where sessions are stored.
+pub(super) const RESERVED_MESSAGES: u32 = 64;
+
 /// The reliability of sessions that others invite to, as published apps have it by default.
 pub(super) const INVITED_POINT_TO_POINT: Reliability =
     Reliability { timeout: Duration::from_secs(5), max_retries: Some(5) };

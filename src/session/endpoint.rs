@@ -13,6 +13,7 @@ use super::error::{CloseReason, SessionError};
 use super::event::{Event, LinkId, Member, Output, Publication, SessionInfo, Ticket};
 use super::machine::{Effect, Origin, Session, Turn};
 use super::packet::Packet;
+use super::saved::Saved;
 use super::{NATIVE_MARK, Now};
 use crate::identity::{Identity, IdentityError};
 use crate::mls::MlsFactory;
@@ -29,6 +30,8 @@ pub struct Setup {
     pub rng: Box<dyn Rng + Send>,
     /// Bounds.
     pub limits: Limits,
+    /// Whether encrypted groups are to be stored; see [`Endpoint::restore`].
+    pub store: bool,
 }
 
 /// A name that an app listens to on a link.
@@ -71,6 +74,7 @@ pub struct Endpoint {
     mls: Box<dyn MlsFactory>,
     rng: Box<dyn Rng + Send>,
     limits: Limits,
+    store: bool,
     /// Links, and whether they are up.
     links: BTreeMap<LinkId, bool>,
     routes: BTreeMap<Name, LinkId>,
@@ -97,7 +101,7 @@ const REASON_BYTES: usize = 200;
 impl Endpoint {
     /// An app without links and sessions.
     pub fn new(setup: Setup) -> Self {
-        let Setup { name, identity, mls, rng, limits } = setup;
+        let Setup { name, identity, mls, rng, limits, store } = setup;
         Self {
             names: BTreeMap::from([(name.to_name().prefix, name.clone())]),
             name,
@@ -105,6 +109,7 @@ impl Endpoint {
             mls,
             rng,
             limits,
+            store,
             links: BTreeMap::new(),
             routes: BTreeMap::new(),
             channels: Vec::new(),
@@ -222,10 +227,40 @@ impl Endpoint {
             let got = self.sessions.len().to_string();
             return Err(SessionError::Argument { field, expected, got });
         }
-        let mls = config.mls.then(|| self.mls.session(id));
+        let mls = config.mls.then(|| self.mls.session(id)).transpose()?;
         let origin = Origin { id, local: self.name.clone(), link, mls, next: 0 };
         let session = Session::create(origin, config, self.limits, now)?;
         self.insert(id, session);
+        Ok(id)
+    }
+
+    /// Goes on with an encrypted group that was stored by an earlier process of the same app, as
+    /// [`Output::Save`] told. Members go on from the next message on; messages that were under way
+    /// when the process ended may be lost, and of a group whose moderator ended in the middle of
+    /// a change, members may have to be invited again.
+    ///
+    /// # Errors
+    /// [`SessionError::Argument`] if it is none, or another app's; [`SessionError::NoLink`]; or
+    /// [`SessionError::Mls`] if its keys cannot be had.
+    pub fn restore(&mut self, now: Now, stored: &[u8]) -> Result<u32, SessionError> {
+        let saved = Saved::decode(stored)?;
+        let id = saved.id;
+        if saved.app != self.name {
+            let (field, expected) = ("stored session", "one of this app, by its name and id");
+            return Err(SessionError::Argument { field, expected, got: saved.app.to_string() });
+        }
+        if self.sessions.contains_key(&id) {
+            let (field, expected) = ("stored session", "one that is not open");
+            return Err(SessionError::Argument { field, expected, got: id.to_string() });
+        }
+        let config = saved.config();
+        let link = self.links.keys().next().copied().ok_or(SessionError::NoLink)?;
+        let mls = Some(self.mls.reopen(id)?);
+        let origin = Origin { id, local: saved.local, link, mls, next: saved.next };
+        let mut turn = Turn { now, rng: &mut *self.rng };
+        let session = Session::restore(&mut turn, origin, config, self.limits, saved.role);
+        self.insert(id, session);
+        self.settle(now, id);
         Ok(id)
     }
 
@@ -528,7 +563,7 @@ impl Endpoint {
             }
             return;
         }
-        let mls = config.mls.then(|| self.mls.session(id));
+        let Ok(mls) = config.mls.then(|| self.mls.session(id)).transpose() else { return };
         let before = self.gone.iter().rev().find(|gone| gone.id == id);
         let next = before.map_or(0, |gone| gone.next);
         let origin = Origin { id, local: self.local(&packet), link, mls, next };
@@ -624,6 +659,11 @@ impl Endpoint {
     /// Passes on what a session wants done.
     fn settle(&mut self, now: Now, id: u32) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
+        if self.store
+            && let Some(saved) = entry.session.save(&self.name)
+        {
+            self.outputs.push_back(Output::Save(id, saved));
+        }
         let (effects, link) = (entry.session.take_effects(), entry.session.link());
         let info = entry.session.channel();
         for effect in effects {
@@ -690,6 +730,10 @@ impl Endpoint {
             self.gone.pop_front();
         }
         let reason = entry.session.close_reason().unwrap_or(CloseReason::Deleted);
+        if self.store {
+            self.mls.forget(id);
+            self.outputs.push_back(Output::Forget(id));
+        }
         self.gone.push_back(Gone {
             id,
             reason,

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use slim_wire::session::FullName;
+use slim_wire::session::{FullName, RosterMember};
 use slim_wire::{Name, TextName};
 
 use super::config::Config;
@@ -24,6 +24,10 @@ pub enum Output {
     Subscribe(LinkId, super::Subscription),
     /// Take a subscription back.
     Unsubscribe(LinkId, super::Subscription),
+    /// Store this of a session, before what follows is sent.
+    Save(u32, Vec<u8>),
+    /// Nothing of this session needs to be stored any more.
+    Forget(u32),
     /// Another app opened this session; ask with
     /// [`Endpoint::accept`](super::Endpoint::accept).
     Opened(u32),
@@ -105,6 +109,18 @@ pub struct Member {
     pub name: FullName,
     /// Whether it uses this library.
     pub native: bool,
+}
+
+impl From<&Member> for RosterMember {
+    fn from(member: &Member) -> Self {
+        Self { name: member.name.clone(), native: member.native }
+    }
+}
+
+impl From<&RosterMember> for Member {
+    fn from(entry: &RosterMember) -> Self {
+        Self { name: entry.name.clone(), native: entry.native }
+    }
 }
 
 impl Member {

@@ -21,6 +21,7 @@ mod participant;
 mod producer;
 mod receiver;
 mod request;
+mod saved;
 
 use std::time::{Instant, SystemTime};
 

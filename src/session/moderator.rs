@@ -18,6 +18,7 @@ use super::event::{Member, Ticket};
 use super::machine::{Change, Core, Turn};
 use super::packet::{FANOUT_CONTROL, Packet};
 use super::request::{Asks, Outcome, Request, Requests};
+use super::saved::{Role, SavedMember};
 use crate::mls::MlsError;
 
 /// Where an invitation stands.
@@ -155,6 +156,35 @@ const FIRST_ROSTER: u32 = 1 << 31;
 const CLOSING: u32 = 5;
 
 impl Moderator {
+    /// What a later process needs to go on.
+    pub(super) fn save(&self) -> Role {
+        let member = |joined: &Joined| SavedMember {
+            member: RosterMember::from(&joined.member),
+            credential: joined.credential.to_vec(),
+        };
+        let members = self.members.iter().map(member).collect();
+        Role::Moderator { members, sequence: self.sequence, roster: self.roster }
+    }
+
+    /// A moderator that goes on. What it had under way is void.
+    pub(super) fn restore(
+        turn: &Turn<'_>,
+        core: &mut Core,
+        members: Vec<SavedMember>,
+        (sequence, roster): (u32, u32),
+    ) -> Self {
+        core.subscribe(true);
+        let joined = |saved: SavedMember| Joined {
+            member: Member::from(&saved.member),
+            credential: saved.credential.into(),
+        };
+        let members: Vec<Joined> = members.into_iter().map(joined).collect();
+        let joined = members.iter().map(|joined| Change::Joined(joined.member.clone()));
+        core.changes.extend(joined);
+        let rotate_at = Some(turn.now.instant + core.key_rotation);
+        Self { members, sequence, roster, subscribed: true, rotate_at, ..Self::default() }
+    }
+
     /// Whether the members can be sent data.
     pub(super) fn is_open(&self) -> bool {
         let welcomed = |joined: &Joined| {

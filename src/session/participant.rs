@@ -14,6 +14,7 @@ use super::event::Member;
 use super::machine::{Change, Core, Turn};
 use super::packet::{FANOUT_CONTROL, Packet};
 use super::request::{Asks, Outcome, Requests};
+use super::saved::Role;
 
 /// Where a participant stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,50 @@ impl Participant {
         }
         core.send(reply);
         Some(participant)
+    }
+
+    /// What a later process needs to go on; `None` before it has joined.
+    pub(super) fn save(&self) -> Option<Role> {
+        (self.state == State::Member).then(|| Role::Participant {
+            moderator: self.moderator,
+            native: self.native,
+            request: self.request,
+            last: self.last,
+            members: self.members.iter().map(RosterMember::from).collect(),
+        })
+    }
+
+    /// A participant that goes on.
+    pub(super) fn restore(
+        turn: &Turn<'_>,
+        core: &mut Core,
+        (moderator, native): (Name, bool),
+        (request, last): (u32, u32),
+        members: &[RosterMember],
+    ) -> Self {
+        core.subscribe(false);
+        let members: Vec<Member> = members.iter().map(Member::from).collect();
+        let others = members.iter().filter(|member| !member.is(core.local.to_name()));
+        core.changes.extend(others.cloned().map(Change::Joined));
+        Self {
+            moderator,
+            native,
+            state: State::Member,
+            request,
+            reply: core.control(request, moderator, Content::JoinReply).marked(),
+            last,
+            numbered: BTreeMap::new(),
+            requests: Requests::default(),
+            roster: 0,
+            members,
+            subscribed: true,
+            rotate_at: Some(turn.now.instant + core.key_rotation),
+            leave_by: None,
+            removed: false,
+            proposed: false,
+            ended: false,
+            dismissed: None,
+        }
     }
 
     fn reply(turn: &Turn<'_>, core: &mut Core, request: &Packet) -> Option<Packet> {

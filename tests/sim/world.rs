@@ -147,6 +147,7 @@ impl World {
             identity,
             rng: Box::new(StdRng::seed_from_u64(self.rng.next_u64())),
             limits: self.profile.limits,
+            store: false,
         });
         let app = &mut self.apps[slot];
         (app.name, app.endpoint) = (name, Some(endpoint));

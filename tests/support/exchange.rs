@@ -105,6 +105,7 @@ impl Exchange {
             mls: Box::new(ModelFactory(name.to_owned())),
             rng: Box::new(StdRng::seed_from_u64(self.apps.len() as u64)),
             limits,
+            store: false,
         });
         endpoint.link_up(self.now(), LINK);
         self.apps.insert(name.to_owned(), endpoint);
@@ -150,6 +151,7 @@ impl Exchange {
                 self.completed.push((app.to_owned(), ticket, result));
             }
             Output::Rejected(_, error) => self.rejected.push((app.to_owned(), error)),
+            Output::Save(..) | Output::Forget(_) => {}
             Output::Opened(_) | Output::Readable(_) | Output::Writable(_) => {}
         }
     }

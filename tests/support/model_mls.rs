@@ -36,9 +36,9 @@ struct Group {
 pub(crate) struct ModelFactory(pub String);
 
 impl MlsFactory for ModelFactory {
-    fn session(&mut self, _: u32) -> Box<dyn Mls> {
+    fn session(&mut self, _: u32) -> Result<Box<dyn Mls>, MlsError> {
         let credential = self.0.clone();
-        Box::new(ModelMls { credential, group: None, package: 0, pending: None })
+        Ok(Box::new(ModelMls { credential, group: None, package: 0, pending: None }))
     }
 }
 

@@ -1,3 +1,6 @@
+use std::io;
+use std::path::PathBuf;
+
 use slim_wire::{Fault, NameError};
 use thiserror::Error;
 
@@ -23,6 +26,14 @@ pub enum AppError {
     /// The system has no randomness.
     #[error("randomness: {0}")]
     Randomness(String),
+    /// The app's folder cannot be used.
+    #[error("folder {folder}: {source}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// Nothing came in time.
     #[error("timed out")]
     Timeout,
@@ -43,7 +54,7 @@ impl AppError {
         match self {
             Self::Link(error) => error.fault(),
             Self::Session(error) => error.fault(),
-            Self::Identity(_) => Fault::Config,
+            Self::Identity(_) | Self::Folder { .. } => Fault::Config,
             Self::Name(_) | Self::Closed => Fault::Caller,
             Self::Randomness(_) => Fault::Internal,
             Self::Timeout => Fault::Peer,
@@ -57,6 +68,7 @@ impl AppError {
             Self::Session(error) => error.hint(),
             Self::Identity(_) => "check the identity that the app was given",
             Self::Name(_) => "write names as org/namespace/app",
+            Self::Folder { .. } => "check that it can be written, and no other process uses it",
             Self::Randomness(_) => "the system is broken",
             Self::Timeout => "wait longer, or check that the other side runs",
             Self::Closed => "create another app",

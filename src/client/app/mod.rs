@@ -51,6 +51,7 @@
 mod connection;
 mod convert;
 mod error;
+mod folder;
 mod session;
 mod shared;
 mod trace;
@@ -70,6 +71,7 @@ use tokio_util::task::TaskTracker;
 
 use self::connection::Connection;
 pub use self::error::AppError;
+use self::folder::Folder;
 pub use self::session::{Operation, PublishOptions, Session};
 use self::shared::Shared;
 pub use self::trace::trace_context;
@@ -87,6 +89,7 @@ pub struct App {
     shared: Arc<Shared>,
     links: Mutex<Links>,
     tasks: TaskTracker,
+    folder: Option<Folder>,
 }
 
 #[derive(Default)]
@@ -101,8 +104,8 @@ struct Links {
 pub struct AppOptions {
     /// Bounds of what its sessions keep.
     pub limits: Limits,
-    /// A folder for the state of its encrypted groups, readable by its user alone. Default: they
-    /// are kept in memory.
+    /// A folder of this app alone, in which it stores its id and its encrypted groups, so that
+    /// they outlive its process: see [`App::restore_sessions`]. Default: none.
     pub folder: Option<PathBuf>,
 }
 
@@ -128,13 +131,22 @@ impl App {
         identity.source.token(SystemTime::now())?;
         let mut rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| AppError::Randomness(error.to_string()))?;
-        let name = match name.id() {
-            // Published apps have ids of 64 bits.
-            Id::ANY => TextName::new(name.components(), Id::from_u64(rng.next_u64() >> 1))?,
+        let failed = |source| {
+            let folder = options.folder.clone().unwrap_or_default();
+            AppError::Folder { folder, source }
+        };
+        let folder = options.folder.as_deref().map(Folder::open).transpose().map_err(failed)?;
+        // Published apps have ids of 64 bits.
+        let drawn = Id::from_u64(rng.next_u64() >> 1);
+        let name = match (name.id(), &folder) {
+            (Id::ANY, None) => TextName::new(name.components(), drawn)?,
+            (Id::ANY, Some(folder)) => {
+                TextName::new(name.components(), folder.id(drawn).map_err(failed)?)?
+            }
             _ => name.clone(),
         };
-        let factory = match options.folder {
-            Some(folder) => Factory::in_folder(identity.clone(), folder),
+        let factory = match &options.folder {
+            Some(path) => Factory::in_folder(identity.clone(), path),
             None => Factory::new(identity.clone()),
         };
         let setup = Setup {
@@ -143,11 +155,13 @@ impl App {
             mls: Box::new(factory),
             rng: Box::new(rng),
             limits: options.limits,
+            store: folder.is_some(),
         };
-        let shared = Arc::new(Shared::new(Endpoint::new(setup)));
+        let stored = folder.clone();
+        let shared = Arc::new(Shared::new(Endpoint::new(setup), folder));
         let tasks = TaskTracker::new();
         tasks.spawn(shared.clone().keep_time());
-        Ok(Self { name, shared, links: Mutex::default(), tasks })
+        Ok(Self { name, shared, links: Mutex::default(), tasks, folder: stored })
     }
 
     /// The app's name, with its id.
@@ -222,6 +236,29 @@ impl App {
             state.endpoint.info(id)
         })?;
         Ok(Session::new(self.shared.clone(), info))
+    }
+
+    /// The encrypted groups that an earlier process of this app was a member of, from
+    /// [`AppOptions::folder`]; to be called once, after the app has connected. They go on with the
+    /// next message: what was under way when that process ended may be lost.
+    ///
+    /// # Errors
+    /// [`AppError::Folder`]. A session that cannot be used is left out, with a line in the log.
+    pub fn restore_sessions(&self) -> Result<Vec<Session>, AppError> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        let failed = |source| AppError::Folder { folder: folder.path().to_owned(), source };
+        let mut sessions = Vec::new();
+        for stored in folder.sessions().map_err(failed)? {
+            let restored = self.shared.with(|state, now| {
+                let id = state.endpoint.restore(now, &stored)?;
+                state.endpoint.info(id)
+            });
+            match restored {
+                Ok(info) => sessions.push(Session::new(self.shared.clone(), info)),
+                Err(error) => tracing::error!(%error, "stored session left out"),
+            }
+        }
+        Ok(sessions)
     }
 
     /// The next session that another app has opened; `timeout: None` waits without end.

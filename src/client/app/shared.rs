@@ -9,6 +9,7 @@ use slim_wire::Name;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::folder::Folder;
 use crate::identity::IdentityError;
 use crate::session::{Endpoint, LinkId, Now, Output, Packet, SessionError, Subscription, Ticket};
 
@@ -45,6 +46,7 @@ pub(super) struct State {
     waiters: HashMap<u32, Arc<Waiters>>,
     tickets: HashMap<Ticket, oneshot::Sender<Result<(), SessionError>>>,
     rejections: VecDeque<(Name, IdentityError)>,
+    folder: Option<Folder>,
     /// When the timer's task will wake up.
     wakes_at: Option<Instant>,
 }
@@ -71,6 +73,10 @@ impl State {
                 Output::Unsubscribe(link, name) => {
                     self.order(shared, link, Order::Unsubscribe(name));
                 }
+                Output::Save(id, state) => self.save(id, &state),
+                Output::Forget(id) => {
+                    self.folder.iter().for_each(|folder| folder.forget(id));
+                }
                 Output::Opened(_) => shared.opened.notify_one(),
                 Output::Readable(id) => self.waiters(id).readable.notify_waiters(),
                 Output::Writable(id) => self.waiters(id).writable.notify_waiters(),
@@ -96,6 +102,13 @@ impl State {
         if queue.up {
             queue.orders.push_back(order);
             shared.queued.notify_waiters();
+        }
+    }
+
+    fn save(&self, id: u32, state: &[u8]) {
+        let Some(folder) = &self.folder else { return };
+        if let Err(error) = folder.save(id, state) {
+            tracing::error!(session = id, %error, "session could not be stored");
         }
     }
 
@@ -135,13 +148,14 @@ impl State {
 }
 
 impl Shared {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: Endpoint, folder: Option<Folder>) -> Self {
         let state = State {
             endpoint,
             queues: BTreeMap::new(),
             waiters: HashMap::new(),
             tickets: HashMap::new(),
             rejections: VecDeque::new(),
+            folder,
             wakes_at: None,
         };
         Self {

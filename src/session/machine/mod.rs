@@ -22,6 +22,7 @@ use super::packet::Packet;
 use super::participant::Participant;
 use super::producer::{Due, Mode, Producer};
 use super::receiver::Receiver;
+use super::saved::{Role, Saved};
 use super::{Now, config, earlier};
 use crate::mls::Mls;
 
@@ -88,6 +89,10 @@ pub(super) struct Session {
     full: bool,
     /// Messages that were dropped because the app does not ask for them.
     dropped: u64,
+    /// What is stored of it is out of date.
+    unsaved: bool,
+    /// Numbers below this are reserved for messages, as far as what is stored tells.
+    reserved: u32,
 }
 
 /// How a session comes about.
@@ -186,7 +191,57 @@ impl Session {
             paused: false,
             full: false,
             dropped: 0,
+            unsaved: false,
+            reserved: 0,
         }
+    }
+
+    /// A session that goes on in a later process.
+    pub(super) fn restore(
+        turn: &mut Turn<'_>,
+        origin: Origin,
+        config: Config,
+        limits: Limits,
+        role: Role,
+    ) -> Self {
+        let initiator = matches!(role, Role::Moderator { .. });
+        let reserved = origin.next;
+        let mut session = Self::new(origin, config, limits, initiator);
+        session.reserved = reserved;
+        session.control = match role {
+            Role::Moderator { members, sequence, roster } => {
+                let numbers = (sequence, roster);
+                let moderator = Moderator::restore(turn, &mut session.core, members, numbers);
+                Control::Moderator(Box::new(moderator))
+            }
+            Role::Participant { moderator, native, request, last, members } => {
+                let (who, numbers) = ((moderator, native), (request, last));
+                let core = &mut session.core;
+                let participant = Participant::restore(turn, core, who, numbers, &members);
+                Control::Participant(Box::new(participant))
+            }
+        };
+        session.settle(turn);
+        session.inbox = Inbox::default();
+        session
+    }
+
+    /// What is to be stored of it, if that has changed.
+    pub(super) fn save(&mut self, app: &TextName) -> Option<Vec<u8>> {
+        let reach = self.producer.next() >= self.reserved;
+        if self.closed.is_some() || !(std::mem::take(&mut self.unsaved) || reach) {
+            return None;
+        }
+        let role = match &self.control {
+            Control::Moderator(moderator) => moderator.save(),
+            Control::Participant(participant) => participant.save()?,
+            Control::None => return None,
+        };
+        let next = self.producer.next().saturating_add(config::RESERVED_MESSAGES);
+        let core = &self.core;
+        let saved = Saved::new(app, (core.id, &core.local), &core.config, next, role)?;
+        self.reserved = next;
+        saved.encode().ok()
     }
 
     // Time.
@@ -278,6 +333,7 @@ impl Session {
     // What handshakes have brought about.
 
     fn settle(&mut self, turn: &mut Turn<'_>) {
+        self.unsaved |= !self.core.changes.is_empty();
         while !self.core.changes.is_empty() {
             for change in std::mem::take(&mut self.core.changes) {
                 self.apply(turn.now, change);
@@ -322,6 +378,7 @@ impl Session {
 
     /// A handshake failed; of a point-to-point session, all that waited for it is lost.
     fn fail(&mut self, error: SessionError) {
+        self.note(Event::Failed(error));
         if !self.core.is_group() && self.peer.is_none() {
             let session = self.core.id;
             for message in self.producer.give_up() {
@@ -329,7 +386,6 @@ impl Session {
                 self.note(Event::Failed(failed));
             }
         }
-        self.note(Event::Failed(error));
     }
 
     /// Tells the app, unless the session has ended for it.
