@@ -235,9 +235,9 @@ impl Endpoint {
     }
 
     /// Goes on with an encrypted group that was stored by an earlier process of the same app, as
-    /// [`Output::Save`] told. Members go on from the next message on; messages that were under way
-    /// when the process ended may be lost, and of a group whose moderator ended in the middle of
-    /// a change, members may have to be invited again.
+    /// [`Output::Save`] told. What was published last when the process ended may be lost, and what it
+    /// received last may come again; of a group whose moderator ended in the middle of a change,
+    /// members may have to be invited again.
     ///
     /// # Errors
     /// [`SessionError::Argument`] if it is none, or another app's; [`SessionError::NoLink`]; or

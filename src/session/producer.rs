@@ -264,9 +264,11 @@ impl Producer {
         self.members.entry(member).or_insert(Progress { start: next, next, since: now });
     }
 
-    /// Whether a message was published when this member was one already.
+    /// Whether a message was published when this member was one already, and it has not
+    /// acknowledged it. If it asks all the same its process is a new one, and the old one's app has
+    /// had the message.
     pub(super) fn is_for(&self, member: Name, id: u32) -> bool {
-        self.members.get(&member).is_none_or(|progress| progress.start <= id)
+        self.members.get(&member).is_none_or(|progress| progress.start.max(progress.next) <= id)
     }
 
     /// A member is not waited for any more.

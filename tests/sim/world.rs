@@ -492,7 +492,7 @@ impl World {
                 self.apps[slot].unread.insert(id);
             }
             Output::Readable(id) => _ = self.apps[slot].unread.insert(id),
-            Output::Writable(_) => {}
+            Output::Writable(_) | Output::Save(..) | Output::Forget(_) => {}
             Output::Rejected(..) => self.oracle.violate(format!("app {slot} rejects a token")),
             Output::Completed(ticket, result) => {
                 let good = u64::from(result.is_ok());

@@ -239,8 +239,9 @@ impl App {
     }
 
     /// The encrypted groups that an earlier process of this app was a member of, from
-    /// [`AppOptions::folder`]; to be called once, after the app has connected. They go on with the
-    /// next message: what was under way when that process ended may be lost.
+    /// [`AppOptions::folder`]; to be called once, after the app has connected. What was
+    /// published last when that process ended may be lost, and what it received last may come
+    /// again.
     ///
     /// # Errors
     /// [`AppError::Folder`]. A session that cannot be used is left out, with a line in the log.
