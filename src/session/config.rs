@@ -103,7 +103,8 @@ pub struct Limits {
     /// Sessions that others opened and the app has not asked for yet. Default: 128.
     pub waiting_sessions: usize,
     /// Messages of a session that have not been sent, or not been acknowledged by all who do;
-    /// publishing beyond waits. Default: 256.
+    /// publishing beyond waits. Members of a group acknowledge every 32 messages, or after half a
+    /// second: a smaller window waits for that. Default: 256.
     pub window_messages: usize,
     /// The same in bytes; one larger message alone is taken. Default: 16 MiB.
     pub window_bytes: u64,

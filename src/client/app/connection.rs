@@ -1,5 +1,6 @@
 //! A link that is kept up: made anew when it is lost, until the app lets go of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,18 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::convert::{to_message, to_packet};
-use super::shared::{Order, Shared};
-use crate::client::link::{Link, LinkError, LinkOptions};
-use crate::session::{LinkId, Subscription};
+use super::shared::{Order, Queue, Shared};
+use crate::client::link::{Link, LinkError, LinkOptions, Message};
+use crate::session::{LinkId, Packet, Subscription};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Longest wait for the node to confirm a subscription.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages that are handled under one lock.
+const AT_ONCE: usize = 32;
 
 pub(super) struct Connection {
     pub(super) id: LinkId,
@@ -43,7 +47,7 @@ impl Connection {
                 state.endpoint.link_down(now, self.id);
                 if let Some(queue) = state.queues.get_mut(&self.id) {
                     queue.up = false;
-                    queue.orders.clear();
+                    queue.take();
                 }
             });
             self.shared.drained.notify_waiters();
@@ -101,36 +105,30 @@ impl Connection {
             if let Err(error) = link.receive_many(&mut batch).await {
                 return error;
             }
-            for message in batch.drain(..) {
-                let source = message.source;
-                match to_packet(message) {
-                    Ok(packet) => self.shared.with(|state, now| {
+            while !batch.is_empty() {
+                // Whoever publishes gets its turn in between.
+                let part = batch.drain(..batch.len().min(AT_ONCE)).filter_map(decoded);
+                let part: Vec<_> = part.collect();
+                self.shared.with(|state, now| {
+                    for packet in part {
                         state.endpoint.handle(now, self.id, packet);
-                    }),
-                    Err(error) => {
-                        tracing::debug!(%source, %error, "message that cannot be read dropped");
                     }
-                }
+                });
             }
         }
     }
 
     async fn write(&self, link: &Link, ready: &mut Option<oneshot::Sender<()>>) -> LinkError {
-        let mut orders = std::collections::VecDeque::new();
         loop {
             let queued = self.shared.queued.notified();
             tokio::pin!(queued);
             queued.as_mut().enable();
-            self.shared.with(|state, _| {
-                if let Some(queue) = state.queues.get_mut(&self.id) {
-                    std::mem::swap(&mut queue.orders, &mut orders);
-                }
-            });
+            let orders = self.take_orders();
             if orders.is_empty() {
                 queued.await;
                 continue;
             }
-            for order in orders.drain(..) {
+            for order in orders {
                 if let Err(error) = self.carry_out(link, order).await {
                     return error;
                 }
@@ -143,12 +141,14 @@ impl Connection {
         }
     }
 
+    fn take_orders(&self) -> VecDeque<Order> {
+        self.shared
+            .with(|state, _| state.queues.get_mut(&self.id).map(Queue::take).unwrap_or_default())
+    }
+
     /// The last words of the app.
     async fn drain(&self, link: &Link) {
-        let last = self.shared.with(|state, _| {
-            let queue = state.queues.get_mut(&self.id);
-            queue.map(|queue| std::mem::take(&mut queue.orders)).unwrap_or_default()
-        });
+        let last = self.take_orders();
         let send = async {
             for order in last {
                 if self.carry_out(link, order).await.is_err() {
@@ -216,6 +216,15 @@ impl Connection {
         }
         metadata
     }
+}
+
+fn decoded(message: Message) -> Option<Packet> {
+    let source = message.source;
+    to_packet(message)
+        .inspect_err(|error| {
+            tracing::debug!(%source, %error, "message that cannot be read dropped");
+        })
+        .ok()
 }
 
 fn borrowed<'a>(metadata: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {

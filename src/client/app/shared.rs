@@ -23,12 +23,21 @@ pub(super) enum Order {
 /// What waits for a link's writer.
 #[derive(Default)]
 pub(super) struct Queue {
-    pub(super) orders: VecDeque<Order>,
+    orders: VecDeque<Order>,
+    /// Bytes of their payloads.
+    bytes: usize,
     pub(super) up: bool,
 }
 
 /// Messages that wait for a link's writer before publishing waits too.
 const QUEUED_ORDERS: usize = 512;
+
+/// Messages that wait for a link's writer before more are dropped: what others ask for is not to
+/// fill the memory. Enough for the whole windows of many sessions when a link comes back.
+const MOST_ORDERS: usize = 64 * 1024;
+
+/// Bytes of the same, in payloads.
+const MOST_BYTES: usize = 256 * 1024 * 1024;
 
 /// Messages whose tokens were not good, the last ones.
 const REJECTIONS: usize = 64;
@@ -64,6 +73,26 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
 }
 
+impl Queue {
+    /// What is for a link that is down would not be sent in time, and neither would what is too
+    /// much; sessions send it again. Subscriptions are few.
+    fn push(&mut self, order: Order) {
+        let full = self.orders.len() >= MOST_ORDERS || self.bytes >= MOST_BYTES;
+        if !self.up || (full && matches!(order, Order::Send(_))) {
+            return;
+        }
+        if let Order::Send(packet) = &order {
+            self.bytes += packet.payload.len();
+        }
+        self.orders.push_back(order);
+    }
+
+    pub(super) fn take(&mut self) -> VecDeque<Order> {
+        self.bytes = 0;
+        std::mem::take(&mut self.orders)
+    }
+}
+
 impl State {
     fn carry_out(&mut self, shared: &Shared) {
         while let Some(output) = self.endpoint.poll_output() {
@@ -96,13 +125,9 @@ impl State {
         }
     }
 
-    /// What is for a link that is down would not be sent in time; sessions send it again.
     fn order(&mut self, shared: &Shared, link: LinkId, order: Order) {
-        let queue = self.queues.entry(link).or_default();
-        if queue.up {
-            queue.orders.push_back(order);
-            shared.queued.notify_waiters();
-        }
+        self.queues.entry(link).or_default().push(order);
+        shared.queued.notify_waiters();
     }
 
     fn save(&self, id: u32, state: &[u8]) {

@@ -6,7 +6,7 @@ use slim_wire::session::{Content, Delivery as Kind, FullName, Session as Part, S
 use slim_wire::{Class, Flags, Name, TextName};
 
 use super::core::Turn;
-use super::{Control, RECENT, SENDERS, Sender, Session, TELL_AFTER, TELL_MESSAGES};
+use super::{Control, RECENT, SENDERS, Sender, Session, TELL_AFTER, TELL_BYTES, TELL_MESSAGES};
 use crate::session::error::SessionError;
 use crate::session::event::{Context, Event, LinkId, Member};
 use crate::session::packet::Packet;
@@ -235,7 +235,15 @@ impl Session {
             receiver.decide(now.instant, true);
         }
         let recent = VecDeque::new();
-        Sender { receiver, credential: None, link, acknowledge, untold: 0, tell_at: None, recent }
+        Sender {
+            receiver,
+            credential: None,
+            link,
+            acknowledge,
+            untold: (0, 0),
+            tell_at: None,
+            recent,
+        }
     }
 
     /// A member of this library may have sent messages before the first that is heard of, and can
@@ -328,7 +336,7 @@ impl Session {
                 }
                 Some(Delivery::Message(packet)) => {
                     if self.core.is_group() {
-                        self.count_untold(now, name);
+                        self.count_untold(now, name, packet.payload.len());
                     } else {
                         self.acknowledge_one(&packet, Flags::empty());
                     }
@@ -374,11 +382,12 @@ impl Session {
         self.core.send(ack);
     }
 
-    pub(super) fn count_untold(&mut self, now: Now, name: Name) {
+    pub(super) fn count_untold(&mut self, now: Now, name: Name, bytes: usize) {
         let Some(sender) = self.senders.get_mut(&name) else { return };
-        sender.untold += 1;
+        let (messages, before) = sender.untold;
+        sender.untold = (messages + 1, before + bytes);
         if sender.acknowledge {
-            if sender.untold >= TELL_MESSAGES {
+            if sender.untold.0 >= TELL_MESSAGES || sender.untold.1 >= TELL_BYTES {
                 sender.tell_at = Some(now.instant);
             }
             sender.tell_at.get_or_insert(now.instant + TELL_AFTER);
@@ -396,7 +405,7 @@ impl Session {
         let due = |sender: &Sender| sender.tell_at.is_some_and(|at| at <= now.instant);
         let mut told = Vec::new();
         for (name, sender) in self.senders.iter_mut().filter(|(_, sender)| due(sender)) {
-            (sender.untold, sender.tell_at) = (0, None);
+            (sender.untold, sender.tell_at) = ((0, 0), None);
             told.extend(sender.receiver.next().map(|next| (*name, next)));
         }
         for (name, next) in told {

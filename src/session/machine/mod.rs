@@ -43,8 +43,8 @@ struct Sender {
     link: LinkId,
     /// It uses this library: it is told what has arrived.
     acknowledge: bool,
-    /// Delivered since that was told last.
-    untold: u32,
+    /// Messages and bytes delivered since that was told last.
+    untold: (u32, usize),
     tell_at: Option<Instant>,
     /// Of a session without order, what came last.
     recent: VecDeque<u32>,
@@ -53,10 +53,12 @@ struct Sender {
 /// Messages of a sender of which a repetition is recognised where there is no order.
 const RECENT: usize = 256;
 
-/// Messages of a sender after which it is told what has arrived, and how long that waits
-/// otherwise.
+/// Messages and bytes of a sender after which it is told what has arrived, and how long that waits
+/// otherwise. They are small parts of a window, so that nobody waits for the time to pass, and the
+/// time is long, so that who says little is not answered message by message.
 const TELL_MESSAGES: u32 = 32;
-const TELL_AFTER: Duration = Duration::from_millis(40);
+const TELL_BYTES: usize = 1024 * 1024;
+const TELL_AFTER: Duration = Duration::from_millis(500);
 
 /// Senders of a session that are kept apart.
 const SENDERS: usize = 4096;
