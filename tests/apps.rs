@@ -244,6 +244,9 @@ async fn members_of_an_encrypted_group_go_on_after_a_restart() {
     let invitation = session.invite(&text("org/ns/dave")).expect("it starts");
     in_time("dave", invitation.done()).await.expect("dave joins");
     session.publish("with dave").await.expect("it is taken");
+    // The moderator cannot know which of the numbers it had reserved were used.
+    let lost = in_time("a notice", of_bob.get_message()).await;
+    assert!(matches!(lost, Err(SessionError::Lost { .. })), "{lost:?}");
     assert_eq!(message(&of_bob).await, "with dave");
     let removal = session.remove(&text("org/ns/bob")).expect("it starts");
     in_time("bob's removal", removal.done()).await.expect("bob leaves");

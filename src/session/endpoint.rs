@@ -236,7 +236,8 @@ impl Endpoint {
 
     /// Goes on with an encrypted group that was stored by an earlier process of the same app, as
     /// [`Output::Save`] told. What was published last when the process ended may be lost, and what it
-    /// received last may come again; of a group whose moderator ended in the middle of a change,
+    /// received last may come again; the others may be told that up to 64 of its messages are lost, which
+    /// were never published; of a group whose moderator ended in the middle of a change,
     /// members may have to be invited again.
     ///
     /// # Errors

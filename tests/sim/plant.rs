@@ -87,8 +87,8 @@ fn now_is_the_time(left: &AtomicU32) -> bool {
 struct SkippingFactory(Box<dyn MlsFactory>, Arc<AtomicU32>);
 
 impl MlsFactory for SkippingFactory {
-    fn session(&mut self, id: u32) -> Box<dyn Mls> {
-        Box::new(Skipping(self.0.session(id), Arc::clone(&self.1)))
+    fn session(&mut self, id: u32) -> Result<Box<dyn Mls>, MlsError> {
+        Ok(Box::new(Skipping(self.0.session(id)?, Arc::clone(&self.1))))
     }
 }
 

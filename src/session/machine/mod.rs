@@ -209,6 +209,7 @@ impl Session {
         let initiator = matches!(role, Role::Moderator { .. });
         let reserved = origin.next;
         let mut session = Self::new(origin, config, limits, initiator);
+        session.producer = Producer::new(Mode::Group, &limits).starting_at(reserved);
         session.reserved = reserved;
         session.control = match role {
             Role::Moderator { members, sequence, roster } => {
