@@ -185,3 +185,20 @@ fn what_one_member_asks_for_again_does_not_lock_the_others_out() {
         assert_eq!((&heard[..200], &heard[200..]), (&expected[..], &["last".to_owned()][..]));
     }
 }
+
+#[test]
+fn an_anycast_session_that_another_app_opened_ends_after_a_long_silence() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, Config::anycast());
+    let destination = Some((&text("org/ns/bob")).into());
+    let publication = || Publication { destination: destination.clone(), ..Publication::default() };
+    for _ in 0..3 {
+        exchange.with(ALICE, |app, now| app.publish(now, session, publication())).expect("room");
+        exchange.pass(Duration::from_secs(400));
+    }
+    assert_eq!(exchange.read(BOB, session).len(), 3);
+    exchange.pass(Duration::from_secs(601));
+    assert_eq!(exchange.read(BOB, session), [Event::Closed(CloseReason::Idle)]);
+    assert!(exchange.app(BOB).info(session).is_err(), "it is forgotten");
+}

@@ -116,6 +116,9 @@ pub struct Limits {
     /// Longest payload that may be published. Default: 4 MiB less 128 KiB, which every node and
     /// published client takes.
     pub payload_bytes: usize,
+    /// How long an anycast session that another app opened is kept without a message. Default:
+    /// ten minutes.
+    pub anycast_idle: Duration,
     /// How old a member's keys get before they are renewed. Default: one hour.
     pub key_rotation: Duration,
 }
@@ -131,6 +134,7 @@ impl Default for Limits {
             inbox_messages: 1024,
             inbox_bytes: WINDOW_BYTES,
             payload_bytes: (4096 - 128) * 1024,
+            anycast_idle: Duration::from_secs(600),
             key_rotation: Duration::from_secs(3600),
         }
     }

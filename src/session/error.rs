@@ -162,6 +162,9 @@ pub enum CloseReason {
     /// The peer of a point-to-point session has ended it.
     #[error("error receiving message: application channel closed by the peer")]
     PeerClosed,
+    /// An anycast session that another app opened has been idle.
+    #[error("error receiving message: application channel closed after a long silence")]
+    Idle,
     /// The app's endpoint has ended.
     #[error("error in session: session closed")]
     Stopped,

@@ -20,6 +20,7 @@ impl Session {
     pub(in crate::session) fn handle(&mut self, turn: &mut Turn<'_>, link: LinkId, packet: Packet) {
         if let Some(source) = &packet.session.source
             && source.to_name() == packet.source
+            && self.core.texts.len() < SENDERS
         {
             self.core.texts.entry(packet.source).or_insert_with(|| source.clone());
         }

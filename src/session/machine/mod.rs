@@ -91,6 +91,8 @@ pub(super) struct Session {
     full: bool,
     /// Messages that were dropped because the app does not ask for them.
     dropped: u64,
+    /// When it ends for want of messages.
+    idle_at: Option<Instant>,
     /// What is stored of it is out of date.
     unsaved: bool,
     /// Numbers below this are reserved for messages, as far as what is stored tells.
@@ -193,6 +195,7 @@ impl Session {
             paused: false,
             full: false,
             dropped: 0,
+            idle_at: None,
             unsaved: false,
             reserved: 0,
         }
@@ -258,6 +261,10 @@ impl Session {
         if self.closed.is_none() {
             self.due_data(turn.now);
         }
+        if self.idle_at.is_some_and(|idle| idle <= turn.now.instant) {
+            self.idle_at = None;
+            self.close(CloseReason::Idle);
+        }
         self.settle(turn);
     }
 
@@ -306,7 +313,7 @@ impl Session {
         }
         let of = |sender: &Sender| earlier(sender.receiver.deadline(), sender.tell_at);
         let senders = self.senders.values().filter_map(of).min();
-        earlier(control, earlier(self.producer.deadline(), senders))
+        earlier(earlier(control, self.idle_at), earlier(self.producer.deadline(), senders))
     }
 
     /// The link is down: the time that passes does not count.
@@ -343,6 +350,9 @@ impl Session {
             }
         }
         self.flush(turn.now);
+        if matches!(self.control, Control::None) && !self.initiator && self.closed.is_none() {
+            self.idle_at = Some(turn.now.instant + self.limits.anycast_idle);
+        }
     }
 
     fn apply(&mut self, now: Now, change: Change) {
