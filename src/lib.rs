@@ -1,10 +1,37 @@
-//! The SLIM node: names to links, links to sockets.
+//! SLIM: apps that talk by name, end-to-end encrypted, through nodes that cannot read them.
 //!
-//! The rooms of the house, from the bottom up: [`datapath`] routes messages and knows neither
-//! sockets nor clocks; [`link`] turns bytes of sockets into messages and back; [`node`] puts
-//! cores, listeners and the admin endpoint together and drives them. [`client`] is the other end of a
-//! link, for apps; with the node it shares the wire and how QUIC is spoken. [`demo`] shows the two at work;
-//! [`ctl`] is what `slimctl` does.
+//! An app connects to a node, opens a session, and publishes and receives messages:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use slim_quic::client::{App, Config, Identity, LinkOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // connect
+//! let identity = Identity::shared_secret("alice", "a secret of both apps")?;
+//! let app = App::new(&"org/ns/alice".parse()?, identity)?;
+//! app.connect("quic://node.example.org:46357", LinkOptions::default()).await?;
+//!
+//! // session
+//! let config = Config::point_to_point(&"org/ns/bob".parse()?).encrypted();
+//! let session = app.create_session(config.reliable(Duration::from_secs(5), Some(5)))?;
+//!
+//! // message
+//! session.publish("hello, bob").await?;
+//! let (context, answer) = session.get_message().await?;
+//! println!("{} > {}", context.source, String::from_utf8_lossy(&answer));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`client::app`] goes on from here: groups, invitations, waiting for sessions.
+//!
+//! This library is also the node. Its rooms, from the bottom up: [`datapath`] routes messages and
+//! knows neither sockets nor clocks; [`link`] turns bytes of sockets into messages and back;
+//! [`node`] puts cores, listeners and the admin endpoint together and drives them. Of the apps'
+//! side, [`identity`], [`mls`] and [`session`] are machines without I/O, and [`client`] drives them
+//! over a link. [`demo`] shows all at work; [`ctl`] is what `slimctl` does.
 
 pub mod client;
 pub mod ctl;

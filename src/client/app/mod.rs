@@ -1,33 +1,7 @@
 //! Apps: a name, an identity, links to nodes, and sessions.
 //!
-//! [`App`] connects to a node, creates [`Session`]s or waits for those that others create, and
-//! a session publishes and receives messages:
-//!
-//! ```no_run
-//! use std::time::Duration;
-//!
-//! use slim_quic::client::{App, Config, Identity, LinkOptions};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! // connect
-//! let identity = Identity::shared_secret("alice", "a secret of both apps")?;
-//! let app = App::new(&"org/ns/alice".parse()?, identity)?;
-//! app.connect("quic://node.example.org:46357", LinkOptions::default()).await?;
-//!
-//! // session
-//! let bob = "org/ns/bob".parse()?;
-//! let config = Config::point_to_point(&bob).reliable(Duration::from_secs(5), Some(5)).encrypted();
-//! let session = app.create_session(config)?;
-//!
-//! // message
-//! session.publish("hello, bob").await?;
-//! let (context, answer) = session.get_message().await?;
-//! println!("{}: {answer:?}", context.source);
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! The other side waits for sessions:
+//! The [crate's page](crate) shows an app that opens a session. Here is one that waits for those
+//! that others open, and answers:
 //!
 //! ```no_run
 //! # async fn example(app: slim_quic::client::App) -> Result<(), Box<dyn std::error::Error>> {
@@ -35,6 +9,18 @@
 //! while let Ok((context, payload)) = session.get_message().await {
 //!     session.publish_to(&context, payload).await?;
 //! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! And the moderator of an encrypted group:
+//!
+//! ```no_run
+//! # use slim_quic::client::{App, Config};
+//! # async fn example(app: App) -> Result<(), Box<dyn std::error::Error>> {
+//! let group = app.create_session(Config::group(&"org/ns/chat".parse()?).encrypted())?;
+//! group.invite(&"org/ns/bob".parse()?)?.done().await?;
+//! group.publish("welcome, bob").await?;
 //! # Ok(())
 //! # }
 //! ```
