@@ -471,6 +471,8 @@ impl Participant {
             {
                 self.proposed = false;
                 self.withdraw(core);
+                // What waited is sent before the next try.
+                self.rotate_at = Some(now + core.key_rotation);
             }
         }
         if self.leave_by.is_some_and(|leave_by| leave_by <= now) {
