@@ -7,8 +7,9 @@ mod model_mls;
 
 use std::time::Duration;
 
-use exchange::{Exchange, text};
-use slim_quic::session::{CloseReason, Config, Event, Publication, SessionError};
+use exchange::{Exchange, LINK, text};
+use slim_quic::session::{CloseReason, Config, Event, Packet, Publication, SessionError};
+use slim_wire::session::Content;
 
 const ALICE: &str = "org/ns/alice/1";
 const BOB: &str = "org/ns/bob/2";
@@ -201,4 +202,232 @@ fn an_anycast_session_that_another_app_opened_ends_after_a_long_silence() {
     exchange.pass(Duration::from_secs(601));
     assert_eq!(exchange.read(BOB, session), [Event::Closed(CloseReason::Idle)]);
     assert!(exchange.app(BOB).info(session).is_err(), "it is forgotten");
+}
+
+fn is_data(packet: &Packet) -> bool {
+    matches!(packet.session.content, Content::Data(_))
+}
+
+/// Hands a message to an app once more, or to another than it was sent to.
+fn hand(exchange: &mut Exchange, app: &str, packet: Packet) {
+    exchange.with(app, |app, now| app.handle(now, LINK, packet));
+}
+
+fn last_sent(exchange: &Exchange, is_it: impl Fn(&Packet) -> bool) -> Packet {
+    exchange.sent.iter().rfind(|packet| is_it(packet)).expect("it was sent").clone()
+}
+
+#[test]
+fn an_app_hears_nothing_of_a_session_that_it_has_ended() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, group(false));
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    exchange.lose = Box::new(|_, app| app == ALICE);
+    exchange.with(BOB, |app, now| app.delete(now, session)).expect("bob leaves");
+    publish(&mut exchange, ALICE, session, "too late");
+    assert_eq!(exchange.read(BOB, session), []);
+}
+
+#[test]
+fn a_new_member_misses_nothing_that_was_published_since_it_is_one() {
+    for encrypted in [false, true] {
+        for later in [0, 1, 5] {
+            let mut exchange = Exchange::default();
+            [ALICE, BOB, CAROL].iter().for_each(|name| exchange.join(name));
+            let session = create(&mut exchange, ALICE, group(encrypted));
+            invite(&mut exchange, ALICE, session, "org/ns/carol");
+            publish(&mut exchange, ALICE, session, "before");
+            invite(&mut exchange, ALICE, session, "org/ns/bob");
+            exchange.lose = Box::new(|packet, app| app == BOB && is_data(packet));
+            let mut expected: Vec<String> = (0..7).map(|number| number.to_string()).collect();
+            expected.iter().for_each(|number| _ = publish(&mut exchange, ALICE, session, number));
+            exchange.lose = Box::new(|_, _| false);
+            for number in 0..later {
+                expected.push(format!("later {number}"));
+                publish(&mut exchange, ALICE, session, &expected[7 + number]);
+            }
+            exchange.pass(Duration::from_secs(1));
+            assert_eq!(exchange.texts(BOB, session), expected, "{encrypted} {later}");
+        }
+    }
+}
+
+#[test]
+fn who_comes_back_is_heard_by_members_that_did_not_see_it_go() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB, CAROL].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, group(false));
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    invite(&mut exchange, ALICE, session, "org/ns/carol");
+    publish(&mut exchange, BOB, session, "one");
+    publish(&mut exchange, BOB, session, "two");
+    exchange.lose = Box::new(|packet, app| {
+        app == CAROL && matches!(packet.session.content, Content::Roster { .. })
+    });
+    exchange.with(BOB, |app, now| app.delete(now, session)).expect("bob leaves");
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    exchange.lose = Box::new(|_, _| false);
+    publish(&mut exchange, BOB, session, "three");
+    exchange.pass(Duration::from_secs(2));
+    assert_eq!(exchange.texts(CAROL, session), ["one", "two", "three"]);
+    assert_eq!(exchange.texts(ALICE, session), ["one", "two", "three"]);
+}
+
+#[test]
+fn a_message_that_the_network_doubles_is_delivered_once() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+    let config = Config::point_to_point(&text("org/ns/bob"));
+    let session = create(&mut exchange, ALICE, config);
+    publish(&mut exchange, ALICE, session, "once");
+    let again = last_sent(&exchange, is_data);
+    hand(&mut exchange, BOB, again);
+    assert_eq!(exchange.texts(BOB, session), ["once"]);
+}
+
+#[test]
+fn all_that_was_asked_of_a_group_has_a_result_when_it_is_closed() {
+    for encrypted in [false, true] {
+        let mut exchange = Exchange::default();
+        [ALICE, BOB, CAROL].iter().for_each(|name| exchange.join(name));
+        let session = create(&mut exchange, ALICE, group(encrypted));
+        for name in ["org/ns/bob", "org/ns/carol"] {
+            invite(&mut exchange, ALICE, session, name);
+        }
+        exchange.lose = Box::new(|_, _| true);
+        for name in ["org/ns/bob", "org/ns/carol"] {
+            exchange
+                .with(ALICE, |app, now| app.remove(now, session, &text(name)))
+                .expect("the removal starts");
+        }
+        invite(&mut exchange, ALICE, session, "org/ns/dave");
+        exchange.with(ALICE, |app, now| app.delete(now, session)).expect("it was open");
+        let results = exchange.completed.iter().skip(2).map(|(_, _, result)| result);
+        let closed = Err(SessionError::Closed(CloseReason::Deleted));
+        assert_eq!(results.collect::<Vec<_>>(), [&closed, &closed, &closed]);
+    }
+}
+
+#[test]
+fn who_was_not_welcomed_yet_takes_no_part() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB, CAROL].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, group(true));
+    invite(&mut exchange, ALICE, session, "org/ns/carol");
+    publish(&mut exchange, ALICE, session, "before");
+    let before = last_sent(&exchange, is_data);
+    exchange.lose = Box::new(|packet, app| {
+        app == BOB && matches!(packet.session.content, Content::Welcome { .. })
+    });
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    hand(&mut exchange, BOB, before);
+    exchange.pass(Duration::from_secs(5));
+    exchange.lose = Box::new(|_, _| false);
+    exchange.pass(Duration::from_secs(2));
+    publish(&mut exchange, ALICE, session, "after");
+    exchange.pass(Duration::from_secs(2));
+    assert_eq!(exchange.texts(BOB, session), ["after"]);
+}
+
+#[test]
+fn lists_of_members_and_commits_are_never_numbered_alike() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB, CAROL].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, group(true));
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    invite(&mut exchange, ALICE, session, "org/ns/carol");
+    let numbers = |is_it: fn(&Content) -> bool| {
+        let sent = exchange.sent.iter().filter(|packet| is_it(&packet.session.content));
+        sent.map(|packet| packet.ids.message).collect::<Vec<_>>()
+    };
+    let commits = numbers(|content| *content == Content::Commit);
+    let rosters = numbers(|content| matches!(content, Content::Roster { .. }));
+    assert!(!commits.is_empty() && !rosters.is_empty());
+    assert!(commits.iter().max() < rosters.iter().min(), "{commits:?} {rosters:?}");
+}
+
+#[test]
+fn a_request_for_another_instance_is_not_followed() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, group(false));
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    exchange.lose = Box::new(|_, _| true);
+    exchange
+        .with(ALICE, |app, now| app.remove(now, session, &text("org/ns/bob")))
+        .expect("the removal starts");
+    let is_leave = |packet: &Packet| matches!(packet.session.content, Content::LeaveRequest { .. });
+    let mut leave = last_sent(&exchange, is_leave);
+    leave.destination = text("org/ns/bob/77").to_name();
+    hand(&mut exchange, BOB, leave);
+    assert!(exchange.app(BOB).info(session).is_ok());
+}
+
+#[test]
+fn an_invitation_overtakes_no_removal() {
+    for encrypted in [false, true] {
+        let mut exchange = Exchange::default();
+        [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+        let session = create(&mut exchange, ALICE, group(encrypted));
+        invite(&mut exchange, ALICE, session, "org/ns/bob");
+        exchange.lose = Box::new(|packet, app| {
+            app == BOB && matches!(packet.session.content, Content::LeaveRequest { .. })
+        });
+        exchange
+            .with(ALICE, |app, now| app.remove(now, session, &text("org/ns/bob")))
+            .expect("the removal starts");
+        invite(&mut exchange, ALICE, session, "org/ns/bob");
+        exchange.pass(Duration::from_secs(2));
+        exchange.lose = Box::new(|_, _| false);
+        exchange.pass(Duration::from_secs(1));
+        assert_eq!(exchange.read(BOB, session).pop(), Some(Event::Closed(CloseReason::Removed)));
+        exchange.pass(Duration::from_secs(2));
+        let is_leave =
+            |packet: &Packet| matches!(packet.session.content, Content::LeaveRequest { .. });
+        let leave = last_sent(&exchange, is_leave);
+        hand(&mut exchange, BOB, leave);
+        publish(&mut exchange, ALICE, session, "again");
+        assert_eq!(exchange.texts(BOB, session), ["again"]);
+        assert!(exchange.completed.iter().all(|(_, _, result)| result.is_ok()));
+    }
+}
+
+#[test]
+fn who_could_not_be_reached_when_it_was_removed_learns_it_when_it_takes_part() {
+    for encrypted in [false, true] {
+        let mut exchange = Exchange::default();
+        [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+        let session = create(&mut exchange, ALICE, group(encrypted));
+        invite(&mut exchange, ALICE, session, "org/ns/bob");
+        exchange.lose = Box::new(|_, app| app == BOB);
+        exchange
+            .with(ALICE, |app, now| app.remove(now, session, &text("org/ns/bob")))
+            .expect("the removal starts");
+        exchange.pass(Duration::from_secs(70));
+        exchange.lose = Box::new(|_, _| false);
+        publish(&mut exchange, BOB, session, "still here");
+        let events = exchange.read(BOB, session);
+        assert_eq!(events.last(), Some(&Event::Closed(CloseReason::Removed)), "{events:?}");
+        assert_eq!(exchange.texts(ALICE, session), [""; 0]);
+    }
+}
+
+#[test]
+fn members_that_fall_silent_together_are_removed_together() {
+    let mut exchange = Exchange::default();
+    let others = [BOB, CAROL, "org/ns/dave/4", "org/ns/erin/5"];
+    exchange.join(ALICE);
+    let session = create(&mut exchange, ALICE, group(true));
+    for name in others {
+        exchange.join(name);
+        invite(&mut exchange, ALICE, session, name);
+    }
+    exchange.lose = Box::new(|_, app| app == BOB || app == CAROL);
+    exchange
+        .with(ALICE, |app, now| app.remove(now, session, &text("org/ns/erin")))
+        .expect("the removal starts");
+    exchange.pass(Duration::from_secs(80));
+    let names = exchange.app(ALICE).participants(session).expect("open");
+    assert_eq!(names.len(), 2, "{names:?}");
 }

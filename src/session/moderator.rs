@@ -853,3 +853,44 @@ impl Moderator {
         earlier(self.requests.deadline(), own)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_transition_table() {
+        use Input::{Added, Found, GivenUp, Joined, KeyPackage, Known, Refused, Welcomed};
+        use State::{Discovering, Joining, Waiting, Welcoming};
+        let mut table = String::new();
+        for state in [Discovering, Joining, Waiting, Welcoming] {
+            for input in [Found, Known, Joined, KeyPackage, Added, Refused, Welcomed, GivenUp] {
+                let Some((next, step)) = step(state, input) else { continue };
+                let next = next.map_or("-".to_owned(), |next| format!("{next:?}"));
+                writeln!(
+                    table,
+                    "{:12} {:12} {next:12} {step:?}",
+                    format!("{state:?}"),
+                    format!("{input:?}")
+                )
+                .expect("a text takes all");
+            }
+        }
+        insta::assert_snapshot!(table, @r"
+        Discovering  Found        Joining      AskToJoin
+        Discovering  Known        -            Fail
+        Discovering  Refused      -            Fail
+        Discovering  GivenUp      -            Fail
+        Joining      Joined       -            Admit
+        Joining      KeyPackage   Waiting      Queue
+        Joining      Refused      -            Fail
+        Joining      GivenUp      -            Fail
+        Waiting      Added        Welcoming    SendWelcome
+        Waiting      Refused      -            Fail
+        Welcoming    Welcomed     -            Complete
+        Welcoming    GivenUp      -            Expel
+        ");
+    }
+}

@@ -237,7 +237,9 @@ impl Participant {
 
     /// A message of control content from the moderator.
     pub(super) fn handle(&mut self, turn: &mut Turn<'_>, core: &mut Core, packet: &Packet) {
-        if packet.source != self.moderator {
+        let leave = matches!(packet.session.content, Content::LeaveRequest { .. });
+        // An invitation is not accepted before the app has read that its former part has ended.
+        if packet.source != self.moderator || (self.ended && !leave) {
             return;
         }
         match &packet.session.content {
@@ -469,6 +471,8 @@ impl Participant {
             {
                 self.proposed = false;
                 self.withdraw(core);
+                // What waited is sent before the next try.
+                self.rotate_at = Some(now + core.key_rotation);
             }
         }
         if self.leave_by.is_some_and(|leave_by| leave_by <= now) {
@@ -504,5 +508,49 @@ fn follow_one(turn: &Turn<'_>, core: &mut Core, packet: &Packet) -> bool {
         Content::Proposal { originator } if originator.name == own => true,
         Content::Proposal { .. } => mls.store(&packet.payload, turn.now).is_ok(),
         _ => mls.apply(&packet.payload, turn.now).is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_transition_table() {
+        use Input::{Dismissed, GivenUp, InvitedAgain, Leave, Numbered, Repeated, Welcome};
+        use State::{Invited, Leaving, Member};
+        let mut table = String::new();
+        for state in [Invited, Member, Leaving] {
+            for input in [Repeated, InvitedAgain, Welcome, Numbered, Leave, Dismissed, GivenUp] {
+                let Some((next, step)) = step(state, input) else { continue };
+                let next = next.map_or("-".to_owned(), |next| format!("{next:?}"));
+                writeln!(
+                    table,
+                    "{:12} {:12} {next:12} {step:?}",
+                    format!("{state:?}"),
+                    format!("{input:?}")
+                )
+                .expect("a text takes all");
+            }
+        }
+        insta::assert_snapshot!(table, @r"
+        Invited      Repeated     Invited      ReplyAgain
+        Invited      InvitedAgain Invited      JoinAnew
+        Invited      Welcome      Member       Join
+        Invited      Leave        Leaving      AskToLeave
+        Invited      Dismissed    -            ReplyAndClose
+        Member       Repeated     Member       ReplyAgain
+        Member       InvitedAgain Invited      JoinAnew
+        Member       Welcome      Member       Acknowledge
+        Member       Numbered     Member       Follow
+        Member       Leave        Leaving      AskToLeave
+        Member       Dismissed    -            ReplyAndClose
+        Leaving      Welcome      Leaving      Acknowledge
+        Leaving      Numbered     Leaving      Follow
+        Leaving      Dismissed    -            ReplyAndClose
+        Leaving      GivenUp      -            Close
+        ");
     }
 }

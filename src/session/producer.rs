@@ -396,3 +396,102 @@ impl Kept {
         self.end.saturating_sub(self.payload.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use slim_wire::{Id, Prefix};
+
+    use super::*;
+
+    const WINDOW: usize = 8;
+
+    fn member(number: u8) -> Name {
+        Name { prefix: Prefix([1; 3]), id: Id::new(number.into()) }
+    }
+
+    /// What may happen to a producer.
+    #[derive(Clone, Debug)]
+    enum Happens {
+        Published(u8),
+        Sent,
+        Acknowledged(u32),
+        AcknowledgedUpTo(u8, u32),
+        Expected(u8),
+        Forgotten(u8),
+        TimePasses(u64),
+        LinkIsBack,
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        prop_oneof![
+            4 => any::<u8>().prop_map(Happens::Published),
+            4 => Just(Happens::Sent),
+            2 => (0..60_u32).prop_map(Happens::Acknowledged),
+            2 => (0..3_u8, any::<u32>()).prop_map(|(of, id)| Happens::AcknowledgedUpTo(of, id % 60)),
+            1 => (0..3_u8).prop_map(Happens::Expected),
+            1 => (0..3_u8).prop_map(Happens::Forgotten),
+            2 => (0..30_000_u64).prop_map(Happens::TimePasses),
+            1 => Just(Happens::LinkIsBack),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_is_kept_and_no_message_is_forgotten_before_its_time(
+            group: bool,
+            happenings in proptest::collection::vec(happens(), 0..200),
+        ) {
+            let reliability =
+                Reliability { timeout: Duration::from_secs(1), max_retries: Some(2) };
+            let mode = if group { Mode::Group } else { Mode::Each(reliability) };
+            let limits = Limits { window_messages: WINDOW, ..Limits::default() };
+            let mut producer = Producer::new(mode, &limits);
+            let mut now = Instant::now();
+            // Of messages that somebody waits for.
+            let mut open = std::collections::BTreeSet::new();
+            for happening in happenings {
+                match happening {
+                    Happens::Published(bytes) if producer.has_room() => {
+                        let payload = vec![0; bytes.into()].into();
+                        open.insert(producer.push(payload, String::new(), Vec::new(), None));
+                    }
+                    Happens::Sent if producer.unsent().is_some() => producer.sent(now),
+                    Happens::Published(_) | Happens::Sent => {}
+                    Happens::Acknowledged(id) if !group => {
+                        if producer.acknowledge(id) {
+                            prop_assert!(open.remove(&id), "{id} was acknowledged twice");
+                        }
+                    }
+                    Happens::Acknowledged(_) => {}
+                    Happens::AcknowledgedUpTo(of, next) => {
+                        producer.acknowledge_up_to(member(of), next, now);
+                    }
+                    Happens::Expected(of) => producer.expect(member(of), now),
+                    Happens::Forgotten(of) => producer.forget(member(of)),
+                    Happens::TimePasses(time) => {
+                        now += Duration::from_millis(time);
+                        for due in producer.due(now) {
+                            if let Due::GivenUp(id) = due {
+                                prop_assert!(open.remove(&id), "{id} was given up twice");
+                            }
+                        }
+                        prop_assert!(producer.deadline().is_none_or(|deadline| deadline > now));
+                    }
+                    Happens::LinkIsBack => producer.resume(now),
+                }
+                if !group {
+                    prop_assert!(open.len() <= WINDOW);
+                    let kept = producer.kept.iter().filter(|kept| !kept.acknowledged);
+                    prop_assert!(kept.map(|kept| kept.id).eq(open.iter().copied()));
+                }
+                prop_assert!(producer.kept.len() <= BUFFERED_MESSAGES + WINDOW);
+                let behind = producer.members.values().map(|member| member.next).min();
+                let first = producer.kept.front().map_or(producer.next, |kept| kept.id);
+                if group && let Some(behind) = behind.filter(|behind| *behind < first) {
+                    prop_assert!(producer.next as usize > BUFFERED_MESSAGES, "{behind} < {first}");
+                }
+            }
+        }
+    }
+}

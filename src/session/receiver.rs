@@ -158,16 +158,23 @@ impl Receiver {
     /// The first message that is known has come: asks for some before it.
     fn probe(&mut self, now: Instant) {
         let (Start::Probing { heard, step }, Some(next)) = (self.start, self.next) else { return };
-        if next <= self.barrier {
+        let room = (BUFFERED_MESSAGES as u32).saturating_sub(self.end() - next);
+        if next <= self.barrier || room == 0 {
             self.start = Start::Known;
             return;
         }
-        let low = next.saturating_sub(step).max(self.barrier);
+        let low = next.saturating_sub(step.min(room)).max(self.barrier);
         for id in low..next {
             self.slots.insert(id, Slot::Hole(Hole { deadline: now, asked: 0 }));
         }
         self.next = Some(low);
         self.start = Start::Probing { heard, step: step.saturating_mul(2) };
+    }
+
+    /// The number after the last that is known of.
+    fn end(&self) -> u32 {
+        let last = self.slots.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+        last.max(self.next.unwrap_or(0))
     }
 
     /// The sender's messages for this receiver begin after `id`, if that was asked.
@@ -208,7 +215,14 @@ impl Receiver {
         if id < self.barrier {
             return Offer::Duplicate;
         }
-        let next = self.next.filter(|_| self.start == Start::Known).unwrap_or(id);
+        let next = match (self.start, self.next) {
+            (_, None) => id,
+            (Start::Known, Some(next)) => next,
+            (_, Some(next)) if self.end().saturating_sub(id) <= BUFFERED_MESSAGES as u32 => {
+                next.min(id)
+            }
+            (_, Some(next)) => next,
+        };
         if id < next {
             return match self.skipped.iter().any(|lost| lost.contains(&id)) {
                 true => Offer::Skipped,
@@ -275,10 +289,9 @@ impl Receiver {
 
     /// The sender says that its last message is `id`.
     pub(super) fn announce(&mut self, now: Instant, id: u32) {
-        if self.order == Order::AsTheyCome {
-            return;
-        }
-        if id < self.barrier {
+        let low = self.barrier.max(self.floor).max(self.next.unwrap_or(0));
+        let known = id < low;
+        if self.order == Order::AsTheyCome || known {
             return;
         }
         let first = self.next.is_none();
@@ -344,8 +357,7 @@ impl Receiver {
         if oldest > next.max(self.floor) {
             self.skip_to(oldest);
         }
-        let known = self.slots.last_key_value().map_or(0, |(last, _)| last + 1);
-        let first = known.max(next).max(self.floor);
+        let first = self.end().max(next).max(self.floor);
         let hole = self.hole(now);
         for missing in first..id {
             self.slots.insert(missing, Slot::Hole(hole));
@@ -412,7 +424,8 @@ impl Receiver {
         let mut end = next;
         for (id, slot) in self.slots.range(next..) {
             end = end.max(self.floor.min(*id));
-            if *id != end || !matches!(slot, Slot::Lost) {
+            let given_up = *id < self.floor && !matches!(slot, Slot::Here(_));
+            if *id != end || !(given_up || matches!(slot, Slot::Lost)) {
                 return end;
             }
             end += 1;
@@ -491,6 +504,7 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use slim_wire::session::{Content, SessionKind};
     use slim_wire::{Name, SessionIds};
 
@@ -550,5 +564,103 @@ mod tests {
         receiver.put(now, packet(7));
         assert_eq!(delivered(&mut receiver), [7, 8, 9]);
         assert_eq!(receiver.next(), Some(10));
+    }
+
+    #[test]
+    fn a_group_that_changes_often_does_not_put_off_what_is_asked_for() {
+        let start = Instant::now();
+        let mut receiver = Receiver::new(order(), Some(0));
+        receiver.put_sealed(start, packet(0));
+        for tenth in 1..=10 {
+            let now = start + Duration::from_millis(100) * tenth;
+            for sealed in receiver.take_sealed() {
+                receiver.put_sealed(now, Box::new(sealed));
+            }
+        }
+        assert_eq!(receiver.due(start + Duration::from_secs(1)), [(0, false)]);
+    }
+
+    /// What may happen to a receiver.
+    #[derive(Clone, Debug)]
+    enum Happens {
+        Comes(u32),
+        ComesSealed(u32),
+        GroupChanges,
+        Announced(u32),
+        Lost(u32),
+        TimePasses(u64),
+        Decided(bool),
+        LinkIsBack,
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        // Near each other, sometimes far beyond what is buffered.
+        let id = || prop_oneof![8 => 0..40_u32, 1 => 0..2_000_u32, 1 => any::<u32>()];
+        prop_oneof![
+            4 => id().prop_map(Happens::Comes),
+            2 => id().prop_map(Happens::ComesSealed),
+            1 => Just(Happens::GroupChanges),
+            1 => id().prop_map(Happens::Announced),
+            1 => id().prop_map(Happens::Lost),
+            2 => (0..3_000_u64).prop_map(Happens::TimePasses),
+            1 => any::<bool>().prop_map(Happens::Decided),
+            1 => Just(Happens::LinkIsBack),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn each_message_is_delivered_or_lost_at_most_once_and_in_order(
+            undecided: bool,
+            barrier in 0..10_u32,
+            happenings in proptest::collection::vec(happens(), 0..200),
+        ) {
+            let mut now = Instant::now();
+            let mut receiver = match undecided {
+                true => Receiver::undecided(order(), barrier),
+                false => Receiver::new(order(), None),
+            };
+            let mut next = None;
+            for happening in happenings {
+                match happening {
+                    Happens::Comes(id) if receiver.offer(id, 0) == Offer::Wanted => {
+                        receiver.put(now, packet(id));
+                    }
+                    Happens::ComesSealed(id) if receiver.offer(id, 0) == Offer::Wanted => {
+                        receiver.put_sealed(now, packet(id));
+                    }
+                    Happens::Comes(_) | Happens::ComesSealed(_) => {}
+                    Happens::GroupChanges => {
+                        for sealed in receiver.take_sealed() {
+                            receiver.put(now, Box::new(sealed));
+                        }
+                    }
+                    Happens::Announced(id) => receiver.announce(now, id),
+                    Happens::Lost(id) => receiver.lose(id),
+                    Happens::TimePasses(time) => {
+                        now += Duration::from_millis(time);
+                        prop_assert!(receiver.due(now).len() <= BUFFERED_MESSAGES + 1);
+                    }
+                    Happens::Decided(can_tell) => receiver.decide(now, can_tell),
+                    Happens::LinkIsBack => receiver.resume(now),
+                }
+                let mut at = receiver.next;
+                while let Some(delivery) = receiver.pop() {
+                    let (first, count) = match delivery {
+                        Delivery::Message(packet) => (packet.ids.message, 1),
+                        Delivery::Lost(count) => (at.expect("a first message"), count),
+                    };
+                    prop_assert!(next.is_none_or(|next| first == next), "{first} {next:?}");
+                    next = Some(first.saturating_add(count));
+                    at = receiver.next;
+                }
+                let held: u64 = receiver.slots.values().map(|slot| match slot {
+                    Slot::Here(packet) | Slot::Sealed(packet, _) => packet.bytes() as u64,
+                    Slot::Hole(_) | Slot::Lost => 0,
+                }).sum();
+                prop_assert_eq!(receiver.bytes(), held);
+                prop_assert!(receiver.slots.len() <= 2 * BUFFERED_MESSAGES + 2);
+            }
+        }
     }
 }

@@ -95,7 +95,7 @@ impl World {
             apps: Vec::new(),
             node,
             node_down: false,
-            start: (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30)),
+            start: (Instant::now(), SystemTime::now()),
             elapsed: Duration::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
