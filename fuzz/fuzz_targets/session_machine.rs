@@ -112,6 +112,7 @@ fuzz_target!(|operations: Vec<Operation>| {
     let endpoint = Endpoint::new(Setup {
         name: "org/ns/app/1".parse().expect("a name"),
         mls: Box::new(Factory::new(identity.clone())),
+        store: false,
         identity,
         rng: Box::new(StdRng::seed_from_u64(7)),
         limits: Limits { sessions: 8, inbox_messages: INBOX, ..Limits::default() },
