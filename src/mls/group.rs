@@ -14,7 +14,7 @@ use super::leaves::{Judge, is_update};
 use super::process::{has_room, is_current, is_of, no_such, package_error, process_error};
 use super::state::{Membership, State, bytes_of, internal};
 use super::{Added, Mls, MlsError, Opened, PLAINTEXT_BYTES, parse};
-use crate::identity::Identity;
+use crate::identity::{Identity, Principal, Standing};
 use crate::session::Now;
 
 /// So many messages are encrypted between two writes of a stored state. After a restart as many
@@ -367,6 +367,18 @@ impl Mls for OpenMls {
         let members = self.group().into_iter().flat_map(MlsGroup::members);
         members
             .map(|member| Bytes::copy_from_slice(member.credential.serialized_content()))
+            .collect()
+    }
+
+    fn principals(&self, now: Now) -> Vec<(Bytes, Principal)> {
+        let judge = self.judge(now);
+        let members = self.group().into_iter().flat_map(MlsGroup::members);
+        members
+            .filter_map(|member| {
+                let (credential, key) = (&member.credential, &member.signature_key);
+                let who = judge.credential(credential, key, Standing::Admitted).ok()?;
+                Some((Bytes::copy_from_slice(credential.serialized_content()), who))
+            })
             .collect()
     }
 }

@@ -11,7 +11,7 @@ use openmls::treesync::errors::LifetimeError;
 
 use super::MlsError;
 use super::state::SUITE;
-use crate::identity::{Standing, TokenCheck};
+use crate::identity::{Principal, Standing, TokenCheck};
 
 /// Judges leaves at a time.
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ impl Judge<'_> {
         credential: &Credential,
         key: &[u8],
         standing: Standing,
-    ) -> Result<(), MlsError> {
+    ) -> Result<Principal, MlsError> {
         let wrong = |got: String| MlsError::Wrong {
             field: "credential",
             expected: "a basic credential with the text of a token",
@@ -37,8 +37,7 @@ impl Judge<'_> {
             .map_err(|_| wrong(format!("{:?}", credential.credential_type())))?;
         let token = std::str::from_utf8(credential.serialized_content())
             .map_err(|_| wrong("bytes that are no UTF-8".into()))?;
-        self.check.check_credential(token, key, standing, self.wall)?;
-        Ok(())
+        Ok(self.check.check_credential(token, key, standing, self.wall)?)
     }
 
     /// Judges a key package beside the members of a group.
@@ -64,7 +63,8 @@ impl Judge<'_> {
                 });
             }
         }
-        self.credential(leaf.credential(), leaf.signature_key().as_slice(), Standing::New)
+        self.credential(leaf.credential(), leaf.signature_key().as_slice(), Standing::New)?;
+        Ok(())
     }
 
     /// Judges a leaf that takes the place of the one at `index`. The credential must be the same
@@ -89,7 +89,8 @@ impl Judge<'_> {
         let key = leaf.signature_key().as_slice();
         let same = member.signature_key == key;
         let standing = if same { Standing::Admitted } else { Standing::New };
-        self.credential(leaf.credential(), key, standing)
+        self.credential(leaf.credential(), key, standing)?;
+        Ok(())
     }
 
     /// Judges a member's proposal to renew its keys.

@@ -21,6 +21,7 @@ use thiserror::Error;
 pub use self::factory::Factory;
 pub use self::group::{OpenMls, RESERVED, Store};
 pub use self::parse::{HANDSHAKE_BYTES, PLAINTEXT_BYTES};
+use crate::identity::Principal;
 use crate::session::Now;
 
 /// One member's part in a group. The moderator creates it, adds, removes and commits; others join
@@ -114,6 +115,9 @@ pub trait Mls: Send {
 
     /// The members' credentials, in the order of their leaves.
     fn members(&self) -> Vec<Bytes>;
+
+    /// The same, with those whom they belong to.
+    fn principals(&self, now: Now) -> Vec<(Bytes, Principal)>;
 }
 
 /// What comes of adding a member.

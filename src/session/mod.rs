@@ -10,6 +10,7 @@
 //! know: acknowledgements of group messages, lists of the members, and that a point-to-point
 //! session has ended.
 
+mod binding;
 mod config;
 mod endpoint;
 mod error;

@@ -152,6 +152,10 @@ impl Mls for Skipping {
         self.0.epoch()
     }
 
+    fn principals(&self, now: Now) -> Vec<(Bytes, Principal)> {
+        self.0.principals(now)
+    }
+
     fn members(&self) -> Vec<Bytes> {
         self.0.members()
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use slim_quic::identity::Principal;
 use slim_quic::mls::{Added, Mls, MlsError, MlsFactory, Opened};
 use slim_quic::session::Now;
 
@@ -236,5 +237,12 @@ impl Mls for ModelMls {
     fn members(&self) -> Vec<Bytes> {
         let members = self.group.iter().flat_map(|group| &group.members);
         members.map(|member| Bytes::from(member.clone())).collect()
+    }
+
+    fn principals(&self, _: Now) -> Vec<(Bytes, Principal)> {
+        let members = self.group.iter().flat_map(|group| &group.members);
+        let principal =
+            |member: &String| Principal { subject: member.as_str().into(), issuer: None };
+        members.map(|member| (Bytes::from(member.clone()), principal(member))).collect()
     }
 }

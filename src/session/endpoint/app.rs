@@ -143,7 +143,7 @@ impl Endpoint {
     pub fn invite(&mut self, now: Now, id: u32, name: &TextName) -> Result<Ticket, SessionError> {
         let ticket = self.ticket();
         let name = FullName::from(name);
-        self.try_with(id, now, |session, turn| session.invite(turn, name, (ticket, None)))?;
+        self.try_with(id, now, |session, turn| session.invite(turn, name, ticket))?;
         Ok(ticket)
     }
 

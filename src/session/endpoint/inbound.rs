@@ -5,7 +5,7 @@ use slim_wire::session::{Content, Delivery, FullName, SessionKind};
 use slim_wire::{Flags, Name, TextName};
 
 use super::{Endpoint, REASON_BYTES};
-use crate::identity::IdentityError;
+use crate::identity::{IdentityError, Principal};
 use crate::session::config::{self, Config};
 use crate::session::event::{LinkId, Output};
 use crate::session::machine::{Origin, Session, Turn};
@@ -18,35 +18,40 @@ impl Endpoint {
         if self.is_for_another(&packet) {
             return;
         }
-        if let Err(error) = self.verify(now, &packet) {
-            return self.reject(now, link, &packet, error);
-        }
+        let who = match self.verify(now, &packet) {
+            Ok(who) => who,
+            Err(error) => return self.reject(now, link, &packet, error),
+        };
         let id = packet.ids.session;
         match &packet.session.content {
-            Content::DiscoveryRequest { participant, .. } => {
-                let participant = participant.as_deref().cloned();
-                self.discovered(now, link, &packet, participant);
-            }
+            Content::DiscoveryRequest { .. } => self.discovered(now, link, &packet),
             Content::LeaveRequest { .. } if self.has_left(&packet) => {
                 let reply = Packet::answer(&packet, self.name.to_name(), Content::LeaveReply);
                 self.send(now, link, reply);
             }
-            _ if self.sessions.contains_key(&id) => {
-                self.with(id, now, |session, turn| session.handle(turn, link, packet));
+            // Nobody was invited to what a stray message has opened under the same number.
+            Content::JoinRequest { .. } if self.is_for_us(&packet) && !self.was_invited(id) => {
+                self.drop_session(id);
+                self.invited(now, link, &packet, &who);
             }
-            Content::JoinRequest { .. } if self.is_for_us(&packet) => {
-                self.invited(now, link, packet);
+            _ if self.sessions.contains_key(&id) => {
+                self.with(id, now, |session, turn| session.handle(turn, (link, &who), packet));
             }
             Content::Data(Delivery::Reliable | Delivery::Unreliable) if self.is_for_us(&packet) => {
-                self.addressed(now, link, packet);
+                self.addressed(now, (link, &who), packet);
             }
             _ => {}
         }
     }
 
-    pub(super) fn verify(&self, now: Now, packet: &Packet) -> Result<(), IdentityError> {
+    pub(super) fn verify(&self, now: Now, packet: &Packet) -> Result<Principal, IdentityError> {
         let token = packet.session.identity.as_deref().ok_or(IdentityError::Missing)?;
-        self.identity.check.check(token, now.wall).map(|_| ())
+        self.identity.check.check(token, now.wall)
+    }
+
+    /// Whether there is a session by this number that this app created or was invited to.
+    fn was_invited(&self, id: u32) -> bool {
+        self.sessions.get(&id).is_some_and(|entry| !entry.session.is_guest())
     }
 
     /// Who asks to be let in and uses this library is told why it is not.
@@ -98,24 +103,9 @@ impl Endpoint {
         self.names.contains_key(&prefix) && !id.is_any() && id != self.name.id()
     }
 
-    pub(super) fn discovered(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        packet: &Packet,
-        participant: Option<FullName>,
-    ) {
-        let id = packet.ids.session;
-        let initiator = self.sessions.get(&id).is_some_and(|entry| entry.session.initiator());
-        if let (true, Some(name)) = (initiator, participant) {
-            let ticket = (self.ticket(), Some(packet.ids.message));
-            self.routes.entry(name.name).or_insert(link);
-            // The control plane learns of a failure by the silence of who was to be invited.
-            let invite =
-                |session: &mut Session, turn: &mut Turn<'_>| session.invite(turn, name, ticket);
-            let _ = self.try_with(id, now, invite);
-            return;
-        }
+    /// What the control plane would add, whom to invite, is for later: it would have to be told
+    /// from any other app.
+    pub(super) fn discovered(&mut self, now: Now, link: LinkId, packet: &Packet) {
         if self.is_for_us(packet) {
             let source = Name { prefix: packet.destination.prefix, id: self.name.id() };
             let reply = Packet::answer(packet, source, Content::DiscoveryReply);
@@ -133,7 +123,7 @@ impl Endpoint {
         self.names.get(&packet.destination.prefix).unwrap_or(&self.name).clone()
     }
 
-    pub(super) fn invited(&mut self, now: Now, link: LinkId, packet: Packet) {
+    pub(super) fn invited(&mut self, now: Now, link: LinkId, packet: &Packet, who: &Principal) {
         let id = packet.ids.session;
         let Content::JoinRequest { channel, moderator, mls, as_moderator } =
             &packet.session.content
@@ -142,36 +132,29 @@ impl Endpoint {
         };
         let request = Some(packet.ids.message);
         let late = self.gone.iter().any(|gone| gone.id == id && gone.request == request);
-        if !self.has_room() || late {
+        if !self.has_room() || late || *as_moderator {
             return;
         }
         let group = packet.session.kind == SessionKind::Group;
         let mut config = match group {
-            true => match channel_of(&packet, channel) {
+            true => match channel_of(packet, channel) {
                 Some(channel) => Config::group(&channel),
                 None => return,
             },
-            false => Config::with_peer(peer_of(&packet, moderator)),
+            false => Config::with_peer(peer_of(packet, moderator)),
         };
         config.reliability = Some(match group {
             true => config::INVITED_GROUP,
             false => config::INVITED_POINT_TO_POINT,
         });
         config.mls = *mls;
-        config.metadata = session_metadata(&packet);
-        if *as_moderator {
-            if group && self.create_with(now, config, id).is_ok() {
-                self.open(id);
-                self.touch(id);
-            }
-            return;
-        }
+        config.metadata = session_metadata(packet);
         let Ok(mls) = config.mls.then(|| self.mls.session(id)).transpose() else { return };
         let before = self.gone.iter().rev().find(|gone| gone.id == id);
         let next = before.map_or(0, |gone| gone.next);
-        let origin = Origin { id, local: self.local(&packet), link, mls, next };
+        let origin = Origin { id, local: self.local(packet), link, mls, next };
         let mut turn = Turn { now, rng: &mut *self.rng };
-        let session = Session::join(&mut turn, origin, config, self.limits, &packet);
+        let session = Session::join(&mut turn, origin, config, self.limits, (packet, who));
         if let Some(session) = session {
             self.insert(id, session);
             self.open(id);
@@ -180,7 +163,12 @@ impl Endpoint {
     }
 
     /// A message of a session that nobody was invited to: anycast.
-    pub(super) fn addressed(&mut self, now: Now, link: LinkId, packet: Packet) {
+    pub(super) fn addressed(
+        &mut self,
+        now: Now,
+        (link, who): (LinkId, &Principal),
+        packet: Packet,
+    ) {
         let id = packet.ids.session;
         let gone = self.gone.iter().any(|gone| gone.id == id);
         if gone || packet.session.encrypted || !self.has_room() {
@@ -193,7 +181,7 @@ impl Endpoint {
         let origin = Origin { id, local: self.local(&packet), link, mls: None, next: 0 };
         self.insert(id, Session::anycast(origin, config, self.limits));
         self.open(id);
-        self.with(id, now, |session, turn| session.handle(turn, link, packet));
+        self.with(id, now, |session, turn| session.handle(turn, (link, who), packet));
     }
 
     pub(super) fn open(&mut self, id: u32) {

@@ -68,7 +68,7 @@ impl Session {
         let Control::Moderator(moderator) = &mut self.control else { return };
         if self.peer.is_none() && !moderator.is_inviting() {
             let peer = peer.clone();
-            moderator.invite(turn, &mut self.core, peer, (None, None));
+            moderator.invite(turn, &mut self.core, peer, None);
         }
     }
 
@@ -76,13 +76,13 @@ impl Session {
         &mut self,
         turn: &mut Turn<'_>,
         name: FullName,
-        (ticket, id): (Ticket, Option<u32>),
+        ticket: Ticket,
     ) -> Result<(), SessionError> {
         self.check_open()?;
         self.check_group("invite", "to")?;
         match &mut self.control {
             Control::Moderator(moderator) => {
-                moderator.invite(turn, &mut self.core, name, (Some(ticket), id));
+                moderator.invite(turn, &mut self.core, name, Some(ticket));
             }
             _ => return Err(SessionError::NotModerator { what: "invite" }),
         }
@@ -147,7 +147,6 @@ impl Session {
         self.closed = Some(reason);
         // What waits for room comes too late.
         self.senders.clear();
-        self.full = false;
     }
 
     /// Whether nothing is left to be done or read.
@@ -189,7 +188,8 @@ impl Session {
 
     /// Whether room that was refused is there now; once.
     pub(in crate::session) fn take_writable(&mut self) -> bool {
-        self.full && self.producer.has_room() && std::mem::take(&mut self.full)
+        let ready = self.producer.has_room() || self.closed.is_some();
+        self.full && ready && std::mem::take(&mut self.full)
     }
 
     pub(in crate::session) fn link(&self) -> LinkId {
@@ -201,13 +201,14 @@ impl Session {
         self.producer.next()
     }
 
+    /// Whether another app's message has opened it, without an invitation.
+    pub(in crate::session) fn is_guest(&self) -> bool {
+        !self.initiator && matches!(self.control, Control::None)
+    }
+
     /// The channel of a group.
     pub(in crate::session) fn channel(&self) -> Option<TextName> {
         self.core.channel().and_then(FullName::to_text)
-    }
-
-    pub(in crate::session) fn initiator(&self) -> bool {
-        self.initiator
     }
 
     pub(in crate::session) fn take_effects(&mut self) -> Vec<Effect> {

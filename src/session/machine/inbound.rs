@@ -7,6 +7,7 @@ use slim_wire::{Class, Flags, Name, TextName};
 
 use super::core::Turn;
 use super::{Control, RECENT, SENDERS, Sender, Session, TELL_AFTER, TELL_BYTES, TELL_MESSAGES};
+use crate::identity::Principal;
 use crate::session::error::SessionError;
 use crate::session::event::{Context, Event, LinkId, Member};
 use crate::session::packet::Packet;
@@ -16,8 +17,16 @@ use crate::session::{Now, config};
 impl Session {
     // What arrives.
 
-    /// A verified message of this session.
-    pub(in crate::session) fn handle(&mut self, turn: &mut Turn<'_>, link: LinkId, packet: Packet) {
+    /// A message of this session, with a good token of `who`.
+    pub(in crate::session) fn handle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (link, who): (LinkId, &Principal),
+        packet: Packet,
+    ) {
+        if !self.is_genuine(&packet, who) {
+            return;
+        }
         if let Some(source) = &packet.session.source
             && source.to_name() == packet.source
             && self.core.texts.len() < SENDERS
@@ -38,22 +47,59 @@ impl Session {
             Content::RetransmissionRequest => self.asked_again(turn.now, &packet),
             Content::Beacon => self.beacon(turn.now, link, &packet),
             Content::Foreign { .. } => {}
-            _ => {
-                if matches!(packet.session.content, Content::JoinRequest { .. }) {
-                    self.link = link;
+            _ => match &mut self.control {
+                Control::Moderator(moderator) => {
+                    moderator.handle(turn, &mut self.core, &packet);
                 }
-                match &mut self.control {
-                    Control::Moderator(moderator) => {
-                        moderator.handle(turn, &mut self.core, &packet);
+                Control::Participant(participant) => {
+                    if packet.source == participant.moderator {
+                        self.link = link;
                     }
-                    Control::Participant(participant) => {
-                        participant.handle(turn, &mut self.core, &packet);
-                    }
-                    Control::None => {}
+                    participant.handle(turn, &mut self.core, &packet);
                 }
-            }
+                Control::None => {}
+            },
         }
         self.settle(turn);
+    }
+
+    /// Whether who sent a message may use the name that it carries.
+    fn is_genuine(&mut self, packet: &Packet, who: &Principal) -> bool {
+        let source = packet.source;
+        if let Some(holds) = self.bindings.holds(source, who) {
+            return holds;
+        }
+        let encrypted = self.core.mls.is_some();
+        match &self.control {
+            Control::None => true,
+            // Whoever was found under a name that was asked for is the one that joins.
+            Control::Moderator(moderator) => match packet.session.content {
+                Content::DiscoveryReply => true,
+                Content::JoinReply if moderator.awaits(packet) => {
+                    self.bindings.bind(source, who);
+                    true
+                }
+                _ => false,
+            },
+            Control::Participant(participant) if self.core.is_group() => {
+                // Without encryption, the moderator's list is all there is to go by.
+                let members = participant.members();
+                let listed = encrypted
+                    || members.is_empty()
+                    || members.iter().any(|member| member.is(source));
+                let speaks = matches!(
+                    packet.session.content,
+                    Content::Data(_)
+                        | Content::RetransmissionReply
+                        | Content::Ack
+                        | Content::RetransmissionRequest
+                        | Content::Beacon
+                );
+                let may = source == participant.moderator || (speaks && listed);
+                may && self.bindings.admit(source, who, encrypted)
+            }
+            Control::Participant(_) => false,
+        }
     }
 
     /// Who goes on in a group of which it is no member any more is told.
@@ -236,15 +282,7 @@ impl Session {
             receiver.decide(now.instant, true);
         }
         let recent = VecDeque::new();
-        Sender {
-            receiver,
-            credential: None,
-            link,
-            acknowledge,
-            untold: (0, 0),
-            tell_at: None,
-            recent,
-        }
+        Sender { receiver, link, acknowledge, untold: (0, 0), tell_at: None, recent }
     }
 
     /// A member of this library may have sent messages before the first that is heard of, and can
@@ -305,11 +343,8 @@ impl Session {
             return Err(None);
         }
         let Ok(opened) = mls.decrypt(&packet.payload) else { return Err(Some(packet)) };
-        if let Some(sender) = self.senders.get_mut(&packet.source) {
-            let known = sender.credential.get_or_insert_with(|| opened.credential.clone());
-            if *known != opened.credential {
-                return Err(None);
-            }
+        if !self.bindings.fits(packet.source, &opened.credential) {
+            return Err(None);
         }
         packet.payload = opened.plaintext;
         packet.session.encrypted = false;

@@ -14,6 +14,7 @@ use slim_wire::TextName;
 use slim_wire::session::Content;
 
 pub(super) use self::core::{Change, Core, Effect, Turn};
+use super::binding::Bindings;
 use super::config::{Config, Limits};
 use super::error::{CloseReason, SessionError};
 use super::event::{Event, LinkId};
@@ -24,6 +25,7 @@ use super::producer::{Due, Mode, Producer};
 use super::receiver::Receiver;
 use super::saved::{Role, Saved};
 use super::{Now, config, earlier};
+use crate::identity::Principal;
 use crate::mls::Mls;
 
 /// Which side of the handshakes a session is on.
@@ -38,8 +40,6 @@ enum Control {
 /// One sender, as a session hears it.
 struct Sender {
     receiver: Receiver,
-    /// The credential of its first encrypted message: nobody else speaks for it.
-    credential: Option<Bytes>,
     link: LinkId,
     /// It uses this library: it is told what has arrived.
     acknowledge: bool,
@@ -78,6 +78,7 @@ pub(super) struct Session {
     link: LinkId,
     producer: Producer,
     senders: BTreeMap<Name, Sender>,
+    bindings: Bindings,
     /// Of members that have left, the number of the message that would have come next: they go on
     /// from there if they come back.
     heard: BTreeMap<Name, u32>,
@@ -134,10 +135,11 @@ impl Session {
         origin: Origin,
         config: Config,
         limits: Limits,
-        request: &Packet,
+        (request, who): (&Packet, &Principal),
     ) -> Option<Self> {
         let next = origin.next;
         let mut session = Self::new(origin, config, limits, false);
+        session.bindings.bind(request.source, who);
         if session.core.is_group() {
             session.producer = session.producer.starting_at(next);
         }
@@ -187,6 +189,7 @@ impl Session {
             link: origin.link,
             producer: Producer::new(mode, &limits),
             senders: BTreeMap::new(),
+            bindings: Bindings::default(),
             heard: BTreeMap::new(),
             inbox: Inbox::default(),
             limits,
@@ -214,8 +217,13 @@ impl Session {
         let mut session = Self::new(origin, config, limits, initiator);
         session.producer = Producer::new(Mode::Group, &limits).starting_at(reserved);
         session.reserved = reserved;
+        session.learn_members(turn.now);
         session.control = match role {
             Role::Moderator { members, sequence, roster } => {
+                for saved in &members {
+                    let credential = Bytes::copy_from_slice(&saved.credential);
+                    session.bindings.bind_credential(saved.member.name.name, &credential);
+                }
                 let numbers = (sequence, roster);
                 let moderator = Moderator::restore(turn, &mut session.core, members, numbers);
                 Control::Moderator(Box::new(moderator))
@@ -379,13 +387,22 @@ impl Session {
                     self.peer = None;
                 }
             }
-            Change::Epoch => self.open_sealed(now),
+            Change::Epoch => {
+                self.learn_members(now);
+                self.open_sealed(now);
+            }
             Change::Open => {}
             Change::Failed(error) => self.fail(error),
             Change::NotJoined(error) => self.note(Event::Failed(error.into())),
             Change::Anew => self.start_over(now),
             Change::PeerClosed => self.close(CloseReason::PeerClosed),
             Change::Closed(reason) => self.close(reason),
+        }
+    }
+
+    fn learn_members(&mut self, now: Now) {
+        if let Some(mls) = &self.core.mls {
+            self.bindings.learn_members(mls.principals(now));
         }
     }
 
@@ -403,7 +420,10 @@ impl Session {
 
     /// Tells the app, unless the session has ended for it.
     fn note(&mut self, event: Event) {
-        if self.closed.is_none() {
+        // Who reads nothing need not be told of every change either.
+        let news = matches!(event, Event::Joined(_) | Event::Left(_));
+        let full = self.inbox.events.len() >= 2 * self.limits.inbox_messages;
+        if self.closed.is_none() && !(news && full) {
             self.inbox.events.push_back(event);
         }
     }

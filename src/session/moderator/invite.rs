@@ -101,6 +101,14 @@ impl Moderator {
         }
     }
 
+    /// Whether a reply to a request to join is of whom it was sent to.
+    pub(in crate::session) fn awaits(&self, packet: &Packet) -> bool {
+        let is_it = |invite: &Invite| {
+            invite.request == packet.ids.message && invite.peer == Some(packet.source)
+        };
+        self.invites.iter().any(is_it)
+    }
+
     pub(super) fn found(&mut self, turn: &mut Turn<'_>, core: &mut Core, packet: &Packet) {
         if packet.flags.contains(Flags::ERROR) {
             return self.refused(core, packet, &packet.reason());

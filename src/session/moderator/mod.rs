@@ -136,16 +136,15 @@ impl Moderator {
         self.closing_until.is_some() && !self.requests.contains(Asks::Leave)
     }
 
-    /// Starts an invitation. `id`: the message number of the discovery, if the control plane gave
-    /// it one.
+    /// Starts an invitation.
     pub(super) fn invite(
         &mut self,
         turn: &mut Turn<'_>,
         core: &mut Core,
         wanted: FullName,
-        (ticket, id): (Option<Ticket>, Option<u32>),
+        ticket: Option<Ticket>,
     ) {
-        let id = id.unwrap_or_else(|| turn.draw());
+        let id = turn.draw();
         let requester = (!core.is_group()).then(|| Box::new(FullName::from(&core.local)));
         let content = Content::DiscoveryRequest { requester, participant: None };
         let mut packet = core.control(id, wanted.name, content).marked();
@@ -256,6 +255,8 @@ impl Moderator {
                 if !core.is_group() && self.is_member(packet.source) =>
             {
                 core.send(core.answer(packet, Content::LeaveReply));
+                self.requests.cancel_all();
+                self.closing_until = Some(turn.now.instant);
                 core.changes.push(Change::PeerClosed);
             }
             _ => {}
