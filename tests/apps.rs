@@ -195,7 +195,9 @@ impl Process {
     async fn crash(self, session: Session) {
         let end = move || self.runtime.shutdown_timeout(PATIENCE);
         tokio::task::spawn_blocking(end).await.expect("no panic");
-        drop((session, self.app));
+        // In this order: a session that is dropped before its app is left.
+        drop(self.app);
+        drop(session);
     }
 }
 

@@ -39,8 +39,12 @@ impl Factory {
 
 impl MlsFactory for Factory {
     fn session(&mut self, id: u32) -> Result<Box<dyn Mls>, MlsError> {
-        // What is left of an older session by this number belongs to another group.
-        self.forget(id);
+        if let Some(folder) = &self.folder
+            && folder.join(id.to_string()).exists()
+        {
+            // Whoever invites to a session by this number must not be able to delete it.
+            return Err(MlsError::Internal(format!("session {id} is stored, and not open")));
+        }
         Ok(Box::new(self.open(id)?))
     }
 

@@ -27,6 +27,10 @@ pub struct Packet {
 pub(super) const FANOUT_DATA: u32 = 50;
 pub(super) const FANOUT_CONTROL: u32 = 256;
 
+/// Marks of requests for messages: any, or only if it is meant for who asks.
+pub(super) const ASK: &str = "1";
+pub(super) const PROBE: &str = "probe";
+
 impl Packet {
     /// A message of control content to one receiver.
     pub(super) fn control(
@@ -64,10 +68,21 @@ impl Packet {
         Self::control(kind, request.ids, (source, request.source), content)
     }
 
-    /// Adds metadata of the protocol.
-    pub(super) fn marked(mut self) -> Self {
-        self.session.metadata.push((super::NATIVE_MARK.to_owned(), "1".to_owned()));
+    /// Says that the sender uses this library.
+    pub(super) fn marked(self) -> Self {
+        self.marked_as(ASK)
+    }
+
+    /// The same, and something more.
+    pub(super) fn marked_as(mut self, value: &str) -> Self {
+        self.session.metadata.push((super::NATIVE_MARK.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Whether a message is asked for only if it is meant for who asks.
+    pub(super) fn is_probe(&self) -> bool {
+        let is_it = |(key, value): &(String, String)| key == super::NATIVE_MARK && value == PROBE;
+        self.session.metadata.iter().any(is_it)
     }
 
     /// Whether the sender says that it uses this library.

@@ -70,7 +70,7 @@ pub(super) fn step(state: State, input: Input) -> Option<(Option<State>, Step)> 
         (State::Member | State::Leaving, Input::Numbered) => (Some(state), Step::Follow),
         (State::Invited | State::Member, Input::Leave) => (Some(State::Leaving), Step::AskToLeave),
         (_, Input::Dismissed) => (None, Step::ReplyAndClose),
-        (State::Leaving, Input::GivenUp) => (None, Step::Close),
+        (State::Invited | State::Leaving, Input::GivenUp) => (None, Step::Close),
         _ => return None,
     })
 }
@@ -106,6 +106,9 @@ pub(super) struct Participant {
     dismissed: Option<u32>,
 }
 
+/// How long who was invited waits for its welcome: as long as the moderator asks, and then some.
+const WELCOMED: u32 = 2 * REQUEST_RETRIES;
+
 /// How long who wants to leave waits for the moderator to remove it.
 const LEAVING: u32 = 5;
 
@@ -130,7 +133,7 @@ impl Participant {
             members: Vec::new(),
             subscribed: false,
             rotate_at: core.mls.is_some().then(|| turn.now.instant + core.key_rotation),
-            leave_by: None,
+            leave_by: core.mls.is_some().then(|| turn.now.instant + REQUEST_INTERVAL * WELCOMED),
             removed: false,
             proposed: false,
             ended: false,
@@ -340,7 +343,7 @@ impl Participant {
             core.changes.push(Change::NotJoined(error));
             return false;
         }
-        self.last = commit;
+        (self.last, self.leave_by) = (commit, None);
         self.subscribe(core);
         self.acknowledge(core, packet);
         core.changes.extend([Change::Open, Change::Epoch]);

@@ -127,6 +127,11 @@ impl Producer {
         (messages as usize) < self.window_messages && (messages == 0 || bytes < self.window_bytes)
     }
 
+    /// Whether nothing is unsent, and nobody has anything to acknowledge.
+    pub(super) fn is_settled(&self) -> bool {
+        self.oldest_open() == self.next
+    }
+
     /// The first message that is unsent, or that somebody has yet to acknowledge.
     fn oldest_open(&self) -> u32 {
         let unsent = self.next - self.unsent as u32;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use slim_quic::identity::Identity;
+use slim_quic::identity::Principal;
 use slim_quic::mls::{self, Added, Mls, MlsError, MlsFactory, Opened};
 use slim_quic::session::{Now, Packet};
 use slim_wire::session::{Content, Delivery};

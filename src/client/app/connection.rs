@@ -92,10 +92,7 @@ impl Connection {
         tokio::select! {
             error = self.read(link) => error,
             error = self.write(link, ready) => error,
-            () = self.stop.cancelled() => {
-                self.drain(link).await;
-                LinkError::Ended
-            }
+            () = self.stopped_for_long() => LinkError::Ended,
         }
     }
 
@@ -125,7 +122,11 @@ impl Connection {
             queued.as_mut().enable();
             let orders = self.take_orders();
             if orders.is_empty() {
-                queued.await;
+                tokio::select! {
+                    () = queued => {}
+                    // The last words of the app have been handed over.
+                    () = self.stop.cancelled() => return LinkError::Ended,
+                }
                 continue;
             }
             for order in orders {
@@ -146,17 +147,9 @@ impl Connection {
             .with(|state, _| state.queues.get_mut(&self.id).map(Queue::take).unwrap_or_default())
     }
 
-    /// The last words of the app.
-    async fn drain(&self, link: &Link) {
-        let last = self.take_orders();
-        let send = async {
-            for order in last {
-                if self.carry_out(link, order).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(self.options.close_timeout, send).await;
+    async fn stopped_for_long(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(self.options.close_timeout).await;
     }
 
     async fn carry_out(&self, link: &Link, order: Order) -> Result<(), LinkError> {

@@ -68,7 +68,7 @@ use crate::session::{Config, Endpoint, Limits, LinkId, SessionError, Setup};
 
 /// An app: its name, its identity, its links and its sessions; see the [module](self).
 ///
-/// When it is dropped its sessions end, as far as they are not told otherwise before:
+/// When it is dropped its sessions end and nobody is told; stored ones can go on in a later process.
 /// [`App::close`] tells all members first.
 pub struct App {
     name: TextName,
@@ -184,11 +184,12 @@ impl App {
         id
     }
 
-    /// Lets go of a link. Its sessions wait until the app ends.
+    /// Lets go of a link. Its sessions end.
     pub fn disconnect(&self, link: LinkId) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stop) = links.stops.remove(&link) {
             stop.cancel();
+            self.shared.with(|state, now| state.endpoint.remove_link(now, link));
         }
     }
 
@@ -203,8 +204,11 @@ impl App {
     }
 
     /// Says on which link `name` is reached. With one link there is no need to.
-    pub fn set_route(&self, name: &TextName, link: LinkId) {
-        self.shared.with(|state, _| state.endpoint.set_route(name, link));
+    ///
+    /// # Errors
+    /// [`SessionError::NoLink`] if there is no such link.
+    pub fn set_route(&self, name: &TextName, link: LinkId) -> Result<(), SessionError> {
+        self.shared.with(|state, _| state.endpoint.set_route(name, link))
     }
 
     /// Takes a route back.
@@ -287,8 +291,18 @@ impl App {
         self.shared.with(|state, _| state.take_rejections())
     }
 
-    /// Hands over what is on its way, and closes the links.
+    /// Waits until all that was published is acknowledged where that is due, for at most five
+    /// seconds; ends all sessions, and tells their members; and closes the links.
     pub async fn close(self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        const STEP: Duration = Duration::from_millis(10);
+        let settled = async {
+            while !self.shared.with(|state, _| state.endpoint.is_settled() && state.is_drained()) {
+                tokio::time::sleep(STEP).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, settled).await;
+        self.shared.with(|state, now| state.endpoint.delete_all(now));
         self.shared.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -298,6 +312,8 @@ impl App {
 impl Drop for App {
     fn drop(&mut self) {
         self.shared.stop.cancel();
+        // Whoever waits for something in a session is to learn of the end.
+        self.shared.with(|state, now| state.endpoint.stop(now));
     }
 }
 

@@ -266,8 +266,9 @@ impl Drop for Session {
         self.shared.with(|state, now| {
             // It may have ended before.
             let _ = state.endpoint.delete(now, self.id);
-            state.forget(self.id);
         });
+        // After the outputs of that were carried out.
+        self.shared.with(|state, _| state.forget(self.id));
     }
 }
 

@@ -166,6 +166,11 @@ impl State {
         self.rejections.drain(..).collect()
     }
 
+    /// Whether nothing waits for the writers.
+    pub(super) fn is_drained(&self) -> bool {
+        self.queues.values().all(|queue| queue.orders.is_empty())
+    }
+
     /// Whether the writers keep up.
     pub(super) fn has_room(&self) -> bool {
         self.queues.values().all(|queue| queue.orders.len() < QUEUED_ORDERS)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use slim_wire::TextName;
+use slim_wire::limits::METADATA_ENTRIES;
 use slim_wire::session::FullName;
 
 use super::{Endpoint, Entry, SESSION_IDS};
@@ -39,7 +40,7 @@ impl Endpoint {
                 self.route(name.name)
             }
         };
-        let link = to.or_else(|| self.links.keys().next().copied()).ok_or(SessionError::NoLink)?;
+        let link = to.or_else(|| self.first_link()).ok_or(SessionError::NoLink)?;
         if self.sessions.len() >= self.limits.sessions {
             let (field, expected) = ("sessions", "fewer than the limit");
             let got = self.sessions.len().to_string();
@@ -73,7 +74,7 @@ impl Endpoint {
             return Err(SessionError::Argument { field, expected, got: id.to_string() });
         }
         let config = saved.config();
-        let link = self.links.keys().next().copied().ok_or(SessionError::NoLink)?;
+        let link = self.first_link().ok_or(SessionError::NoLink)?;
         let mls = Some(self.mls.reopen(id)?);
         let origin = Origin { id, local: saved.local, link, mls, next: saved.next };
         let mut turn = Turn { now, rng: &mut *self.rng };
@@ -185,6 +186,14 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Ends all sessions, as [`Endpoint::delete`].
+    pub fn delete_all(&mut self, now: Now) {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            // It may have ended before.
+            let _ = self.delete(now, id);
+        }
+    }
+
     /// What there is to read next of a session.
     ///
     /// # Errors
@@ -250,8 +259,18 @@ fn check_config(config: &Config) -> Result<(), SessionError> {
     check_metadata(&config.metadata)
 }
 
+/// Entries of the protocol itself, and room for a token and names beside the metadata.
+const OWN_ENTRIES: usize = 16;
+const METADATA_BYTES: usize = 40 * 1024;
+
 /// Keys that the protocol uses itself.
 fn check_metadata(metadata: &[(String, String)]) -> Result<(), SessionError> {
+    let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if metadata.len() > METADATA_ENTRIES - OWN_ENTRIES || bytes > METADATA_BYTES {
+        let (field, expected) = ("metadata", "at most 240 entries and 40 KiB");
+        let got = format!("{} entries and {bytes} bytes", metadata.len());
+        return Err(SessionError::Argument { field, expected, got });
+    }
     const PREFIXES: [&str; 3] = ["SLIM_", "MLS_", "CHANNEL_"];
     const KEYS: [&str; 3] = ["IS_MODERATOR", "PARTICIPANT_NAME", "DELETE_GROUP"];
     let reserved =

@@ -113,7 +113,10 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&mut self, now: Now) -> bool {
+        if self.sessions.len() >= self.limits.sessions {
+            self.make_room(now);
+        }
         self.sessions.len() < self.limits.sessions
             && self.waiting.len() < self.limits.waiting_sessions
     }
@@ -132,7 +135,7 @@ impl Endpoint {
         };
         let request = Some(packet.ids.message);
         let late = self.gone.iter().any(|gone| gone.id == id && gone.request == request);
-        if !self.has_room() || late || *as_moderator {
+        if late || *as_moderator || !self.has_room(now) {
             return;
         }
         let group = packet.session.kind == SessionKind::Group;
@@ -171,7 +174,7 @@ impl Endpoint {
     ) {
         let id = packet.ids.session;
         let gone = self.gone.iter().any(|gone| gone.id == id);
-        if gone || packet.session.encrypted || !self.has_room() {
+        if gone || packet.session.encrypted || !self.has_room(now) {
             return;
         }
         let mut config = Config::anycast();

@@ -159,6 +159,33 @@ impl Endpoint {
         }
     }
 
+    /// The app has let go of a link: its sessions end, and routes by it are taken back.
+    pub fn remove_link(&mut self, now: Now, link: LinkId) {
+        self.links.remove(&link);
+        self.routes.retain(|_, by| *by != link);
+        self.channels.retain(|(on, _)| *on != link);
+        for id in self.sessions_on(link) {
+            self.end_session(now, id);
+        }
+    }
+
+    /// The app ends: so do its sessions, and nobody is told.
+    pub fn stop(&mut self, now: Now) {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.end_session(now, id);
+        }
+    }
+
+    fn end_session(&mut self, now: Now, id: u32) {
+        self.with(id, now, |session, _| session.end(CloseReason::Stopped));
+        self.outputs.push_back(Output::Readable(id));
+    }
+
+    /// Whether nothing that was published waits to be sent or acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.sessions.values().all(|entry| entry.session.is_settled())
+    }
+
     fn sessions_on(&self, link: LinkId) -> Vec<u32> {
         let on = |entry: &Entry| entry.session.link() == link;
         self.sessions.iter().filter(|(_, entry)| on(entry)).map(|(id, _)| *id).collect()
@@ -186,13 +213,26 @@ impl Endpoint {
 
     /// Messages to `name` go on `link`. Without a route they go where those before came from, or
     /// on the first link.
-    pub fn set_route(&mut self, name: &TextName, link: LinkId) {
+    ///
+    /// # Errors
+    /// [`SessionError::NoLink`] if there is no such link.
+    pub fn set_route(&mut self, name: &TextName, link: LinkId) -> Result<(), SessionError> {
+        if !self.links.contains_key(&link) {
+            return Err(SessionError::NoLink);
+        }
         self.routes.insert(name.to_name(), link);
+        Ok(())
     }
 
     /// Takes a route back.
     pub fn remove_route(&mut self, name: &TextName) {
         self.routes.remove(&name.to_name());
+    }
+
+    /// The first link that is up, or else that may be again.
+    fn first_link(&self) -> Option<LinkId> {
+        let up = self.links.iter().find(|(_, up)| **up).map(|(link, _)| *link);
+        up.or_else(|| self.links.keys().next().copied())
     }
 
     fn route(&self, name: Name) -> Option<LinkId> {
@@ -323,18 +363,36 @@ impl Endpoint {
         }
     }
 
+    /// Ends the session that was idle for longest, if it was for long: peers of published releases
+    /// go without a word.
+    fn make_room(&mut self, now: Now) {
+        let idle = |(id, entry): (&u32, &Entry)| entry.session.idle_since().map(|at| (at, *id));
+        let oldest = self.sessions.iter().filter_map(idle).min();
+        if let Some((since, id)) = oldest
+            && since + self.limits.anycast_idle <= now.instant
+        {
+            self.with(id, now, |session, _| session.end(CloseReason::Idle));
+            self.outputs.push_back(Output::Readable(id));
+        }
+    }
+
     fn drop_session(&mut self, id: u32) {
         let Some(entry) = self.sessions.remove(&id) else { return };
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        if self.gone.len() == GONE {
-            self.gone.pop_front();
-        }
         let reason = entry.session.close_reason().unwrap_or(CloseReason::Deleted);
-        if self.store {
+        // What ends with its process goes on in the next.
+        if self.store && reason != CloseReason::Stopped {
             self.mls.forget(id);
             self.outputs.push_back(Output::Forget(id));
+        }
+        if reason == CloseReason::Idle {
+            // Whoever goes on after a pause is welcome again.
+            return;
+        }
+        if self.gone.len() == GONE {
+            self.gone.pop_front();
         }
         self.gone.push_back(Gone {
             id,

@@ -1,6 +1,7 @@
 //! What an app does with a session, and what it can learn of it.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use slim_wire::TextName;
 use slim_wire::session::FullName;
@@ -157,6 +158,25 @@ impl Session {
                 Control::Participant(participant) => !participant.is_leaving(),
                 Control::None => true,
             }
+    }
+
+    /// Whether nothing that was published waits to be sent or acknowledged.
+    pub(in crate::session) fn is_settled(&self) -> bool {
+        self.closed.is_some() || self.producer.is_settled()
+    }
+
+    /// Since when nothing has happened in a session of two that another app opened.
+    pub(in crate::session) fn idle_since(&self) -> Option<Instant> {
+        self.heard_at.filter(|_| self.closed.is_none())
+    }
+
+    /// Ends it here; nobody else is told.
+    pub(in crate::session) fn end(&mut self, reason: CloseReason) {
+        self.discard();
+        self.close(reason);
+        if let Control::Moderator(moderator) = &mut self.control {
+            moderator.abandon();
+        }
     }
 
     /// Nobody will read what is left.

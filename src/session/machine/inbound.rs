@@ -10,7 +10,7 @@ use super::{Control, RECENT, SENDERS, Sender, Session, TELL_AFTER, TELL_BYTES, T
 use crate::identity::Principal;
 use crate::session::error::SessionError;
 use crate::session::event::{Context, Event, LinkId, Member};
-use crate::session::packet::Packet;
+use crate::session::packet::{ASK, PROBE, Packet};
 use crate::session::receiver::{Delivery, Offer, Order, Receiver};
 use crate::session::{Now, config};
 
@@ -492,7 +492,7 @@ impl Session {
         let mut reply = self.core.control(id, packet.source, Content::RetransmissionReply);
         reply.class = Class::Reliable;
         let mut kept = self.producer.sent_message(id).cloned();
-        if self.core.is_group() && packet.is_marked() {
+        if self.core.is_group() && packet.is_probe() {
             // A member of this library asks where the messages begin that are meant for it.
             self.expect(packet.source, now);
             kept = kept.filter(|_| self.producer.is_for(packet.source, id));
@@ -503,6 +503,11 @@ impl Session {
                 reply.payload = payload;
                 reply.session.source = Some(self.core.local.clone());
                 reply.session.destination = self.destination_text();
+                if packet.is_marked() {
+                    // Published apps leave this out, and do not expect it.
+                    reply.session.content_type = kept.payload_type;
+                    reply.session.metadata = kept.metadata;
+                }
             }
             None => reply.flags = Flags::ERROR,
         }
@@ -545,7 +550,7 @@ impl Session {
         }
         for (name, id, probe) in asked {
             let request = self.core.control(id, name, Content::RetransmissionRequest);
-            self.core.send(if probe { request.marked() } else { request });
+            self.core.send(request.marked_as(if probe { PROBE } else { ASK }));
         }
     }
 }

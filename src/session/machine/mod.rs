@@ -92,6 +92,8 @@ pub(super) struct Session {
     full: bool,
     /// Messages that were dropped because the app does not ask for them.
     dropped: u64,
+    /// When something last happened in a session of two that another app opened.
+    heard_at: Option<Instant>,
     /// When it ends for want of messages.
     idle_at: Option<Instant>,
     /// What is stored of it is out of date.
@@ -198,6 +200,7 @@ impl Session {
             paused: false,
             full: false,
             dropped: 0,
+            heard_at: None,
             idle_at: None,
             unsaved: false,
             reserved: 0,
@@ -358,8 +361,11 @@ impl Session {
             }
         }
         self.flush(turn.now);
-        if matches!(self.control, Control::None) && !self.initiator && self.closed.is_none() {
-            self.idle_at = Some(turn.now.instant + self.limits.anycast_idle);
+        if !self.initiator && !self.core.is_group() && self.closed.is_none() {
+            self.heard_at = Some(turn.now.instant);
+            if matches!(self.control, Control::None) {
+                self.idle_at = Some(turn.now.instant + self.limits.anycast_idle);
+            }
         }
     }
 

@@ -72,6 +72,8 @@ pub(super) struct Moderator {
     retry_at: Option<Instant>,
     rotate_at: Option<Instant>,
     closing_until: Option<Instant>,
+    /// Its session has ended without telling anybody.
+    abandoned: bool,
 }
 
 /// Numbers of the lists of members are higher than those of commits and proposals, so that what
@@ -132,8 +134,16 @@ impl Moderator {
         !self.invites.is_empty()
     }
 
+    /// Nothing more is done.
+    pub(super) fn abandon(&mut self) {
+        self.requests.cancel_all();
+        self.tasks.clear();
+        self.abandoned = true;
+    }
+
     pub(super) fn is_closed(&self) -> bool {
-        self.closing_until.is_some() && !self.requests.contains(Asks::Leave)
+        let closing = self.abandoned || self.closing_until.is_some();
+        closing && !self.requests.contains(Asks::Leave)
     }
 
     /// Starts an invitation.
