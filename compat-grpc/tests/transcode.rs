@@ -28,6 +28,7 @@ fn captured() -> Vec<Captured> {
     let files = std::fs::read_dir(folder).expect("the folder of vectors");
     let files = files.map(|file| file.expect("a file").path());
     files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "jsonl"))
         .flat_map(|file| {
             let text = std::fs::read_to_string(&file).expect("vector file");
             let lines = text.lines().map(|line| {
@@ -258,15 +259,17 @@ fn comes_back(message: &[u8]) {
 fn a_roster_is_told_in_number_and_one_by_one() {
     let text: TextName = "org/ns/app/7".parse().expect("a name");
     let members = vec![
-        RosterMember { name: *named().expect("a name"), native: false },
-        RosterMember { name: FullName::from(&text), native: true },
+        RosterMember { name: *named().expect("a name"), native: false, identity: "".into() },
+        RosterMember { name: FullName::from(&text), native: true, identity: "bob".into() },
     ];
     let hashes = ["org", "ns", "app"].map(|part| {
         let hash = hash_component(part);
         [&[0xFD][..], &hash.to_le_bytes()].concat()
     });
     let texts = b"\x01\x03org\x02ns\x03app";
-    let blob = [&[2], BINCODE_NAME, &[0], &hashes.concat(), &[7], texts, &[1]].concat();
+    let identity = b"\x03bob";
+    let blob =
+        [&[2], BINCODE_NAME, &[0, 0], &hashes.concat(), &[7], texts, &[1], identity].concat();
     let message = publish(100, "", &blob, &[("other", "kept")]);
     let (head, session, payload) = native(&message);
     assert_eq!(session.content, Content::Roster { members });
@@ -277,10 +280,10 @@ fn a_roster_is_told_in_number_and_one_by_one() {
 
 #[test]
 fn what_is_no_roster_stays_as_it_came() {
-    let member = [BINCODE_NAME, &[1]].concat();
+    let member = [BINCODE_NAME, &[1, 0]].concat();
     let too_many = [&[0xFB, 1, 4][..], &member.repeat(ROSTER_MEMBERS + 1)].concat();
     let one = |rest: &[u8]| [&[1], BINCODE_NAME, rest].concat();
-    for blob in [Vec::new(), vec![1], one(&[]), one(&[2]), one(&[1, 0]), too_many] {
+    for blob in [Vec::new(), vec![1], one(&[]), one(&[2, 0]), one(&[1]), one(&[1, 0, 0]), too_many] {
         let message = publish(100, "", &blob, &[]);
         let (_, session, payload) = native(&message);
         assert_eq!(session.content, Content::Foreign { message_type: 100 });

@@ -18,44 +18,58 @@ const NAMES: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
-    names: BTreeMap<Name, Principal>,
+    names: BTreeMap<Name, Box<str>>,
     /// The members of the encrypted group, by their credentials.
-    members: BTreeMap<Bytes, Principal>,
+    members: BTreeMap<Bytes, Box<str>>,
+}
+
+/// Subject, and the issuer before it where there is one.
+pub(super) fn identity(who: &Principal) -> Box<str> {
+    match &who.issuer {
+        None => who.subject.clone(),
+        Some(issuer) => format!("{issuer} {}", who.subject).into(),
+    }
 }
 
 impl Bindings {
     /// This name is known to be theirs.
-    pub(super) fn bind(&mut self, name: Name, who: &Principal) {
+    pub(super) fn bind(&mut self, name: Name, who: Box<str>) {
         if self.names.len() < NAMES || self.names.contains_key(&name) {
-            self.names.insert(name, who.clone());
+            self.names.insert(name, who);
         }
+    }
+
+    /// Whose the name is known to be; empty if that is not known.
+    pub(super) fn of(&self, name: Name) -> Box<str> {
+        self.names.get(&name).cloned().unwrap_or_default()
     }
 
     /// This name is known to be that of a member.
     pub(super) fn bind_credential(&mut self, name: Name, credential: &Bytes) {
         if let Some(who) = self.members.get(credential).cloned() {
-            self.bind(name, &who);
+            self.bind(name, who);
         }
     }
 
     /// Who the members of the encrypted group are now.
     pub(super) fn learn_members(&mut self, members: Vec<(Bytes, Principal)>) {
-        self.members = members.into_iter().collect();
+        let members = members.into_iter();
+        self.members = members.map(|(credential, who)| (credential, identity(&who))).collect();
     }
 
     /// Whether the name is known to be theirs; `None`: it has not been heard yet.
-    pub(super) fn holds(&self, name: Name, who: &Principal) -> Option<bool> {
-        self.names.get(&name).map(|known| known == who)
+    pub(super) fn holds(&self, name: Name, who: &str) -> Option<bool> {
+        self.names.get(&name).map(|known| **known == *who)
     }
 
     /// Binds a name that has not been heard yet to who speaks under it, if there is room.
-    pub(super) fn admit(&mut self, name: Name, who: &Principal, encrypted: bool) -> bool {
-        let names = self.names.values().filter(|known| *known == who).count();
-        let is_member = !encrypted || self.members.values().any(|member| member == who);
+    pub(super) fn admit(&mut self, name: Name, who: &str, encrypted: bool) -> bool {
+        let names = self.names.values().filter(|known| ***known == *who).count();
+        let is_member = !encrypted || self.members.values().any(|member| **member == *who);
         if !is_member || self.names.len() >= NAMES || (encrypted && names >= NAMES_EACH) {
             return false;
         }
-        self.names.insert(name, who.clone());
+        self.names.insert(name, who.into());
         true
     }
 

@@ -109,17 +109,22 @@ pub struct Member {
     pub name: FullName,
     /// Whether it uses this library.
     pub native: bool,
+    /// Whose tokens it sends: the subject, and the issuer before it where there is one; empty if
+    /// that is not known.
+    pub identity: Box<str>,
 }
 
 impl From<&Member> for RosterMember {
     fn from(member: &Member) -> Self {
-        Self { name: member.name.clone(), native: member.native }
+        let identity = member.identity.clone();
+        Self { name: member.name.clone(), native: member.native, identity }
     }
 }
 
 impl From<&RosterMember> for Member {
     fn from(entry: &RosterMember) -> Self {
-        Self { name: entry.name.clone(), native: entry.native }
+        let identity = entry.identity.clone();
+        Self { name: entry.name.clone(), native: entry.native, identity }
     }
 }
 

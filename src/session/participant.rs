@@ -411,9 +411,7 @@ impl Participant {
             return;
         }
         self.roster = packet.ids.message;
-        let member =
-            |entry: &RosterMember| Member { name: entry.name.clone(), native: entry.native };
-        let members: Vec<Member> = roster.iter().map(member).collect();
+        let members: Vec<Member> = roster.iter().map(Member::from).collect();
         let before = std::mem::replace(&mut self.members, members);
         let known = |members: &[Member], name: Name| members.iter().any(|member| member.is(name));
         for member in before.iter().filter(|member| !known(&self.members, member.name.name)) {

@@ -152,6 +152,7 @@ impl Session {
             + self.remainder.len()
             + metadata.sum::<usize>()
             + names.sum::<usize>()
+            + self.content.members().iter().map(|member| member.identity.len()).sum::<usize>()
     }
 
     /// The texts of all names.
@@ -164,7 +165,8 @@ impl Session {
     fn check(&self) -> Result<(), DecodeError> {
         check_kind(self.kind)?;
         check_encrypted(self.encrypted && !self.content.may_be_encrypted())?;
-        check_members(self.content.members().len())?;
+        let identities = self.content.members().iter().map(|member| member.identity.len());
+        check_members(identities)?;
         self.names().try_for_each(check_name)?;
         let keys = self.metadata.iter().map(|(key, _)| key.as_str());
         check_keys(keys, self.metadata.len())
@@ -207,8 +209,10 @@ fn check_encrypted(misplaced: bool) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn check_members(count: usize) -> Result<(), DecodeError> {
-    within("members of a roster", count, ROSTER_MEMBERS)
+/// By the lengths of their identities.
+fn check_members(mut identities: impl ExactSizeIterator<Item = usize>) -> Result<(), DecodeError> {
+    within("members of a roster", identities.len(), ROSTER_MEMBERS)?;
+    identities.try_for_each(|length| within("member identity", length, NAME_COMPONENT_BYTES))
 }
 
 fn check_name(components: [&str; 3]) -> Result<(), DecodeError> {

@@ -75,11 +75,12 @@ fn roster(members: Vec<RosterMember>) -> Session {
 
 #[test]
 fn a_roster_has_a_highest_number_of_members_and_their_names_a_longest_component() {
-    let member = RosterMember { name: NAME.into(), native: true };
+    let member = RosterMember { name: NAME.into(), native: true, identity: "".into() };
     let error = roster(vec![member.clone(); ROSTER_MEMBERS + 1]).encode().expect_err("too many");
     assert_eq!(error.to_string(), "members of a roster: expected at most 1024, got 1025");
     let texts = ["org", "ns", "a-member-of-the-group"].map(Box::from);
-    let named = RosterMember { name: FullName { name: NAME, texts: Some(texts) }, native: false };
+    let name = FullName { name: NAME, texts: Some(texts) };
+    let named = RosterMember { name, native: false, ..member.clone() };
     assert!(roster(vec![named.clone(); 600]).encode().is_ok());
 
     let long = "x".repeat(NAME_COMPONENT_BYTES + 1);

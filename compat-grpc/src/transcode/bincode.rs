@@ -40,7 +40,7 @@ pub(super) fn read_bool(bytes: &mut &[u8]) -> Option<bool> {
     }
 }
 
-fn read_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+pub(super) fn read_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
     let length = usize::try_from(read_integer(bytes)?).ok()?;
     let text = str::from_utf8(take(bytes, length)?).ok()?;
     (length <= NAME_COMPONENT_BYTES).then_some(text)

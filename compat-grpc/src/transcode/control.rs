@@ -14,7 +14,7 @@ use slim_wire::session::{
 
 use super::TranscodeError;
 use super::bincode::{
-    read_bool, read_integer, read_name, read_only_name, write_integer, write_name,
+    read_bool, read_integer, read_name, read_only_name, read_text, write_integer, write_name,
 };
 use crate::proto::d6::SessionMessageType as MessageType;
 
@@ -159,8 +159,10 @@ fn read_join(mut blob: &[u8], keys: &Keys<'_>) -> Option<Content> {
 /// The members in number and one by one, each with whether it is native.
 fn read_roster(mut blob: &[u8]) -> Option<Content> {
     let count = read_integer(&mut blob).filter(|count| *count <= ROSTER_MEMBERS as u64)?;
-    let mut member =
-        || Some(RosterMember { name: read_name(&mut blob)?, native: read_bool(&mut blob)? });
+    let mut member = || {
+        let (name, native) = (read_name(&mut blob)?, read_bool(&mut blob)?);
+        Some(RosterMember { name, native, identity: read_text(&mut blob)?.into() })
+    };
     let members = (0..count).map(|_| member()).collect::<Option<_>>()?;
     blob.is_empty().then_some(Content::Roster { members })
 }
@@ -257,6 +259,8 @@ impl Written<'_> {
         for member in members {
             write_name(&member.name, "member", &mut self.blob_start)?;
             self.blob_start.push(member.native.into());
+            write_integer(member.identity.len() as u64, &mut self.blob_start);
+            self.blob_start.extend_from_slice(member.identity.as_bytes());
         }
         Ok(())
     }

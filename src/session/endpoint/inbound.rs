@@ -173,7 +173,7 @@ impl Endpoint {
         packet: Packet,
     ) {
         let id = packet.ids.session;
-        let gone = self.gone.iter().any(|gone| gone.id == id);
+        let gone = self.gone.iter().any(|gone| gone.is_final(id));
         if gone || packet.session.encrypted || !self.has_room(now) {
             return;
         }

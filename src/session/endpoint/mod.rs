@@ -52,6 +52,13 @@ struct Entry {
     announced: bool,
 }
 
+impl Gone {
+    /// Whether late messages must not open it again. Whoever goes on after a pause is welcome.
+    fn is_final(&self, id: u32) -> bool {
+        self.id == id && self.reason != CloseReason::Idle
+    }
+}
+
 /// A session that has ended.
 #[derive(Clone, Copy)]
 struct Gone {
@@ -372,6 +379,7 @@ impl Endpoint {
             && since + self.limits.anycast_idle <= now.instant
         {
             self.with(id, now, |session, _| session.end(CloseReason::Idle));
+            self.drop_session(id);
             self.outputs.push_back(Output::Readable(id));
         }
     }
@@ -386,10 +394,6 @@ impl Endpoint {
         if self.store && reason != CloseReason::Stopped {
             self.mls.forget(id);
             self.outputs.push_back(Output::Forget(id));
-        }
-        if reason == CloseReason::Idle {
-            // Whoever goes on after a pause is welcome again.
-            return;
         }
         if self.gone.len() == GONE {
             self.gone.pop_front();

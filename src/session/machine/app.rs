@@ -255,7 +255,7 @@ impl Session {
 
     /// The members that are known, this app first.
     pub(in crate::session) fn participants(&self) -> Vec<Member> {
-        let own = Member { name: FullName::from(&self.core.local), native: true };
+        let own = self.core.own();
         let mut members = vec![own];
         match &self.control {
             Control::Moderator(moderator) => members.extend(moderator.members().cloned()),
@@ -263,7 +263,8 @@ impl Session {
                 let moderator = participant.moderator;
                 if !participant.members().iter().any(|member| member.is(moderator)) {
                     let name = self.core.full(moderator);
-                    members.push(Member { name, native: participant.native });
+                    let identity = self.bindings.of(moderator);
+                    members.push(Member { name, native: participant.native, identity });
                 }
                 members.extend(participant.members().iter().cloned());
             }
@@ -271,7 +272,9 @@ impl Session {
         }
         // Moderators of published releases tell nobody; who has spoken is a member.
         for (name, sender) in &self.senders {
-            let member = Member { name: self.core.full(*name), native: sender.acknowledge };
+            let identity = self.bindings.of(*name);
+            let (name, native) = (self.core.full(*name), sender.acknowledge);
+            let member = Member { name, native, identity };
             members.push(member);
         }
         let mut seen = BTreeSet::new();

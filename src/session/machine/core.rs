@@ -66,6 +66,8 @@ pub(in crate::session) struct Core {
     pub(in crate::session) local: TextName,
     pub(in crate::session) mls: Option<Box<dyn Mls>>,
     pub(in crate::session) key_rotation: Duration,
+    /// Whose the message is that is being handled.
+    pub(in crate::session) who: Box<str>,
     pub(in crate::session) effects: Vec<Effect>,
     pub(in crate::session) changes: Vec<Change>,
     /// Members and senders whose texts are known.
@@ -134,6 +136,12 @@ impl Core {
 
     pub(in crate::session) fn answer(&self, request: &Packet, content: Content) -> Packet {
         Packet::answer(request, self.local.to_name(), content)
+    }
+
+    /// This app as a member. Others know whose it is from its messages.
+    pub(in crate::session) fn own(&self) -> Member {
+        let (name, identity) = (FullName::from(&self.local), Box::default());
+        Member { name, native: true, identity }
     }
 
     pub(super) fn learn_text(&mut self, name: &FullName) {

@@ -8,6 +8,7 @@ use slim_wire::{Class, Flags, Name, TextName};
 use super::core::Turn;
 use super::{Control, RECENT, SENDERS, Sender, Session, TELL_AFTER, TELL_BYTES, TELL_MESSAGES};
 use crate::identity::Principal;
+use crate::session::binding::identity;
 use crate::session::error::SessionError;
 use crate::session::event::{Context, Event, LinkId, Member};
 use crate::session::packet::{ASK, PROBE, Packet};
@@ -27,6 +28,7 @@ impl Session {
         if !self.is_genuine(&packet, who) {
             return;
         }
+        self.core.who = identity(who);
         if let Some(source) = &packet.session.source
             && source.to_name() == packet.source
             && self.core.texts.len() < SENDERS
@@ -65,8 +67,8 @@ impl Session {
 
     /// Whether who sent a message may use the name that it carries.
     fn is_genuine(&mut self, packet: &Packet, who: &Principal) -> bool {
-        let source = packet.source;
-        if let Some(holds) = self.bindings.holds(source, who) {
+        let (source, who) = (packet.source, identity(who));
+        if let Some(holds) = self.bindings.holds(source, &who) {
             return holds;
         }
         let encrypted = self.core.mls.is_some();
@@ -96,7 +98,7 @@ impl Session {
                         | Content::Beacon
                 );
                 let may = source == participant.moderator || (speaks && listed);
-                may && self.bindings.admit(source, who, encrypted)
+                may && self.bindings.admit(source, &who, encrypted)
             }
             Control::Participant(_) => false,
         }

@@ -14,7 +14,7 @@ use slim_wire::TextName;
 use slim_wire::session::Content;
 
 pub(super) use self::core::{Change, Core, Effect, Turn};
-use super::binding::Bindings;
+use super::binding::{Bindings, identity};
 use super::config::{Config, Limits};
 use super::error::{CloseReason, SessionError};
 use super::event::{Event, LinkId};
@@ -141,7 +141,7 @@ impl Session {
     ) -> Option<Self> {
         let next = origin.next;
         let mut session = Self::new(origin, config, limits, false);
-        session.bindings.bind(request.source, who);
+        session.bindings.bind(request.source, identity(who));
         if session.core.is_group() {
             session.producer = session.producer.starting_at(next);
         }
@@ -180,6 +180,7 @@ impl Session {
             local: origin.local,
             mls: origin.mls,
             key_rotation: limits.key_rotation,
+            who: Box::default(),
             effects: Vec::new(),
             changes: Vec::new(),
             texts: BTreeMap::new(),
@@ -374,6 +375,10 @@ impl Session {
             Change::Joined(member) => {
                 let name = member.name.name;
                 self.core.learn_text(&member.name);
+                if !member.identity.is_empty() {
+                    // Who has spoken under the name before has used another's.
+                    self.bindings.bind(name, member.identity.clone());
+                }
                 if self.core.is_group() {
                     if member.native {
                         self.expect(name, now);

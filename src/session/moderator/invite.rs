@@ -77,6 +77,8 @@ pub(super) struct Invite {
     pub(super) request: u32,
     pub(super) peer: Option<Name>,
     pub(super) native: bool,
+    /// Whose tokens it sends.
+    pub(super) identity: Box<str>,
     pub(super) key_package: Bytes,
     pub(super) attempts: u32,
 }
@@ -85,7 +87,7 @@ impl Invite {
     /// Whoever answered.
     pub(super) fn member(&self) -> Option<Member> {
         let name = FullName { name: self.peer?, texts: self.wanted.texts.clone() };
-        Some(Member { name, native: self.native })
+        Some(Member { name, native: self.native, identity: self.identity.clone() })
     }
 }
 
@@ -173,6 +175,7 @@ impl Moderator {
             return;
         }
         self.invites[index].native = packet.is_marked();
+        self.invites[index].identity = core.who.clone();
         let input = match (core.config.mls, packet.payload.is_empty()) {
             (false, _) => Input::Joined,
             (true, false) => Input::KeyPackage,

@@ -170,6 +170,7 @@ impl Moderator {
             request: id,
             peer: None,
             native: false,
+            identity: Box::default(),
             key_package: Bytes::new(),
             attempts: 0,
         });
@@ -382,11 +383,9 @@ impl Moderator {
         }
         self.requests.cancel(Asks::Roster, self.roster);
         self.roster = self.roster.max(FIRST_ROSTER) + 1;
-        let own = Member { name: FullName::from(&core.local), native: true };
+        let own = core.own();
         let all = std::iter::once(&own).chain(self.members.iter().map(|joined| &joined.member));
-        let members: Vec<RosterMember> = all
-            .map(|member| RosterMember { name: member.name.clone(), native: member.native })
-            .collect();
+        let members: Vec<RosterMember> = all.map(RosterMember::from).collect();
         let natives = self.members.iter().filter(|joined| joined.member.native);
         for name in natives.map(|joined| joined.member.name.name).collect::<Vec<_>>() {
             let content = Content::Roster { members: members.clone() };

@@ -40,7 +40,7 @@ impl ArchivedSession {
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         check_kind(self.kind())?;
         check_encrypted(self.encrypted && !self.content.may_be_encrypted())?;
-        check_members(self.content.members().len())?;
+        check_members(self.content.members().iter().map(|member| member.identity.len()))?;
         let named = self.content.names().filter_map(ArchivedFullName::texts);
         let ends = [self.source.as_ref(), self.destination.as_ref()].into_iter().flatten();
         ends.map(ArchivedTextName::components).chain(named).try_for_each(check_name)?;

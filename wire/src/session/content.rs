@@ -125,6 +125,8 @@ pub struct RosterMember {
     /// Whether it is a native app, which acknowledges what it receives; otherwise it is one of
     /// release 0.6.
     pub native: bool,
+    /// Whose tokens it sends, in the words of the library; empty if that is not known.
+    pub identity: Box<str>,
 }
 
 impl FullName {

@@ -40,13 +40,14 @@ fn a_session_part_has_these_bytes() {
 #[test]
 fn a_roster_has_these_bytes() {
     let name = crate::Name { prefix: crate::Prefix([1, 2, 3]), id: Id::new(4) };
-    let members = vec![RosterMember { name: name.into(), native: true }];
+    let members = vec![RosterMember { name: name.into(), native: true, identity: "bob".into() }];
     let part = Session { content: Content::Roster { members }, ..Session::default() };
     let part = part.encode().expect("it is within the limits");
     let numbers = [1u64, 2, 3].map(u64::to_le_bytes).concat();
-    let member = [&numbers[..], &4u128.to_le_bytes(), &[0; 25], &[1]].concat();
+    let identity = list(-69, 3);
+    let member = [b"bob", &numbers[..], &4u128.to_le_bytes(), &[0; 25], &[1], &identity].concat();
     assert_eq!(part[..member.len()], member);
-    let content = [&[16][..], &list(-72, 1)].concat();
+    let content = [&[16][..], &list(-80, 1)].concat();
     assert_eq!(part[member.len() + 5..][..content.len()], content);
     assert_eq!(part.len(), member.len() + ROOT_BYTES);
 }

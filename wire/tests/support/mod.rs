@@ -84,7 +84,9 @@ pub(crate) fn full_name(id_bits: u32) -> BoxedStrategy<FullName> {
 }
 
 fn member(id_bits: u32) -> impl Strategy<Value = RosterMember> {
-    (full_name(id_bits), any::<bool>()).prop_map(|(name, native)| RosterMember { name, native })
+    (full_name(id_bits), any::<bool>(), ".{0,20}").prop_map(|(name, native, identity)| {
+        RosterMember { name, native, identity: identity.into() }
+    })
 }
 
 fn content(id_bits: u32) -> BoxedStrategy<Content> {
