@@ -127,6 +127,26 @@ fn who_does_not_answer_fails_its_invitation_and_nothing_else() {
 }
 
 #[test]
+fn a_late_request_to_join_of_a_former_part_changes_nothing() {
+    for encrypted in [false, true] {
+        let mut exchange = Exchange::default();
+        [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+        let session = create(&mut exchange, ALICE, group(encrypted));
+        invite(&mut exchange, ALICE, session, "org/ns/bob");
+        let is_request =
+            |packet: &&Packet| matches!(packet.session.content, Content::JoinRequest { .. });
+        let late = exchange.sent.iter().find(is_request).cloned().expect("bob was invited");
+        exchange.with(BOB, |app, now| app.delete(now, session)).expect("bob leaves");
+        invite(&mut exchange, ALICE, session, "org/ns/bob");
+        exchange.with(BOB, |app, now| app.handle(now, LINK, late));
+        publish(&mut exchange, BOB, session, "from bob");
+        publish(&mut exchange, ALICE, session, "from alice");
+        assert_eq!(exchange.texts(ALICE, session), ["from bob"]);
+        assert_eq!(exchange.texts(BOB, session), ["from alice"]);
+    }
+}
+
+#[test]
 fn who_has_left_a_group_can_be_invited_again() {
     for encrypted in [false, true] {
         let mut exchange = Exchange::default();

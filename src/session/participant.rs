@@ -295,6 +295,8 @@ impl Participant {
             }
         }
         match next {
+            // Without encryption there is no welcome to wait for.
+            Some(State::Invited) if core.mls.is_none() => self.state = State::Member,
             Some(next) => self.state = next,
             None => {
                 self.ended = true;
@@ -330,9 +332,6 @@ impl Participant {
         core.changes.push(Change::Anew);
         self.native = packet.is_marked();
         self.numbered.clear();
-        if core.mls.is_none() {
-            self.state = State::Member;
-        }
     }
 
     /// Whether this is a member now.

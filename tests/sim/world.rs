@@ -473,15 +473,12 @@ impl World {
         match output {
             Output::Send(_, packet) => self.send(slot, &packet),
             Output::Subscribe(_, subscription) => {
-                let at = self.elapsed + self.faults.delay;
-                self.apps[slot].subscribed = at;
-                let epoch = self.apps[slot].epoch;
+                let (at, epoch) = self.subscribes(slot);
                 let name = subscription.name.to_name();
                 self.schedule_at(at, Happening::Subscribe(slot, epoch, name));
             }
             Output::Unsubscribe(_, subscription) => {
-                let at = self.apps[slot].subscribed.max(self.elapsed + self.faults.delay);
-                let epoch = self.apps[slot].epoch;
+                let (at, epoch) = self.subscribes(slot);
                 let name = subscription.name.to_name();
                 self.schedule_at(at, Happening::Unsubscribe(slot, epoch, name));
             }
@@ -500,6 +497,14 @@ impl World {
                 self.oracle.completed(self.elapsed, name, ticket, result);
             }
         }
+    }
+
+    /// When the node hears of a change of what an app listens to: in the order of the changes, as
+    /// they are on one stream, even if delays have become shorter since the last.
+    fn subscribes(&mut self, slot: usize) -> (Duration, u64) {
+        let app = &mut self.apps[slot];
+        app.subscribed = app.subscribed.max(self.elapsed + self.faults.delay);
+        (app.subscribed, app.epoch)
     }
 
     /// The app reads all there is, unless it sleeps.

@@ -29,6 +29,7 @@ impl Endpoint {
                 let reply = Packet::answer(&packet, self.name.to_name(), Content::LeaveReply);
                 self.send(now, link, reply);
             }
+            Content::JoinRequest { .. } if self.is_late(&packet) => {}
             // Nobody was invited to what a stray message has opened under the same number.
             Content::JoinRequest { .. } if self.is_for_us(&packet) && !self.was_invited(id) => {
                 self.drop_session(id);
@@ -90,6 +91,13 @@ impl Endpoint {
         self.gone.iter().any(|gone| gone.id == id && (!open || gone.leave == request))
     }
 
+    /// Whether a request to join was for a part in a session that has ended. If this app has been
+    /// invited once more, it would take its new part for void.
+    fn is_late(&self, packet: &Packet) -> bool {
+        let (id, request) = (packet.ids.session, Some(packet.ids.message));
+        self.gone.iter().any(|gone| gone.id == id && gone.request == request)
+    }
+
     /// Whether a message names this app, or any instance of it.
     pub(super) fn is_for_us(&self, packet: &Packet) -> bool {
         let Name { prefix, id } = packet.destination;
@@ -133,9 +141,7 @@ impl Endpoint {
         else {
             return;
         };
-        let request = Some(packet.ids.message);
-        let late = self.gone.iter().any(|gone| gone.id == id && gone.request == request);
-        if late || *as_moderator || !self.has_room(now) {
+        if *as_moderator || !self.has_room(now) {
             return;
         }
         let group = packet.session.kind == SessionKind::Group;
