@@ -283,7 +283,8 @@ fn what_is_no_roster_stays_as_it_came() {
     let member = [BINCODE_NAME, &[1, 0]].concat();
     let too_many = [&[0xFB, 1, 4][..], &member.repeat(ROSTER_MEMBERS + 1)].concat();
     let one = |rest: &[u8]| [&[1], BINCODE_NAME, rest].concat();
-    for blob in [Vec::new(), vec![1], one(&[]), one(&[2, 0]), one(&[1]), one(&[1, 0, 0]), too_many] {
+    for blob in [Vec::new(), vec![1], one(&[]), one(&[2, 0]), one(&[1]), one(&[1, 0, 0]), too_many]
+    {
         let message = publish(100, "", &blob, &[]);
         let (_, session, payload) = native(&message);
         assert_eq!(session.content, Content::Foreign { message_type: 100 });

@@ -11,10 +11,12 @@
 //!
 //! Numbers are little endian.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
@@ -45,6 +47,20 @@ pub(super) struct Stored {
     pub(super) reserved: u32,
 }
 
+/// Takes the lock. A child process that was just begun may hold on to the one of before until it
+/// runs its own program.
+fn acquire(lock: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    lock.try_lock()
+}
+
 impl Disk {
     /// Opens the folder; makes it if there is none.
     pub(super) fn open(folder: &Path) -> Result<Self, MlsError> {
@@ -56,7 +72,7 @@ impl Disk {
             .map_err(|error| failed(&error))?;
         let lock =
             private().truncate(false).open(folder.join("lock")).map_err(|error| failed(&error))?;
-        lock.try_lock().map_err(|error| failed(&format!("in use by another: {error}")))?;
+        acquire(&lock).map_err(|error| failed(&format!("in use by another: {error}")))?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 

@@ -541,6 +541,7 @@ mod tests {
         Invited      Welcome      Member       Join
         Invited      Leave        Leaving      AskToLeave
         Invited      Dismissed    -            ReplyAndClose
+        Invited      GivenUp      -            Close
         Member       Repeated     Member       ReplyAgain
         Member       InvitedAgain Invited      JoinAnew
         Member       Welcome      Member       Acknowledge
