@@ -8,7 +8,7 @@ mod model_mls;
 use std::time::Duration;
 
 use exchange::{Exchange, LINK, text};
-use slim_quic::session::{CloseReason, Config, Event, Packet, Publication, SessionError};
+use slim_quic::session::{CloseReason, Config, Event, Limits, Packet, Publication, SessionError};
 use slim_wire::session::Content;
 
 const ALICE: &str = "org/ns/alice/1";
@@ -143,6 +143,48 @@ fn a_late_request_to_join_of_a_former_part_changes_nothing() {
         publish(&mut exchange, ALICE, session, "from alice");
         assert_eq!(exchange.texts(ALICE, session), ["from bob"]);
         assert_eq!(exchange.texts(BOB, session), ["from alice"]);
+    }
+}
+
+#[test]
+fn who_was_taken_out_of_an_encrypted_group_ends_even_if_nobody_says_so() {
+    let mut exchange = Exchange::default();
+    [ALICE, BOB].iter().for_each(|name| exchange.join(name));
+    let session = create(&mut exchange, ALICE, group(true));
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    exchange.lose =
+        Box::new(|packet, _| matches!(packet.session.content, Content::LeaveRequest { .. }));
+    exchange
+        .with(ALICE, |app, now| app.remove(now, session, &text("org/ns/bob")))
+        .expect("the removal starts");
+    exchange.pass(Duration::from_secs(10));
+    let events = exchange.read(BOB, session);
+    assert_eq!(events.last(), Some(&Event::Closed(CloseReason::Removed)), "{events:?}");
+}
+
+#[test]
+fn a_proposal_that_is_never_committed_does_not_hold_back_data() {
+    let mut exchange = Exchange::default();
+    let key_rotation = Duration::from_secs(60);
+    [ALICE, CAROL].iter().for_each(|name| exchange.join(name));
+    exchange.join_with(BOB, "secret", Limits { key_rotation, ..Limits::default() });
+    let session = create(&mut exchange, ALICE, group(true));
+    invite(&mut exchange, ALICE, session, "org/ns/bob");
+    invite(&mut exchange, ALICE, session, "org/ns/carol");
+    // The moderator accepts bob's new keys, and is heard no more.
+    exchange.lose = Box::new(|packet, _| {
+        let heard =
+            matches!(packet.session.content, Content::Proposal { .. } | Content::ControlAck { .. });
+        packet.source == text(ALICE).to_name() && !heard
+    });
+    exchange.pass(Duration::from_secs(61));
+    for (from, to) in [(BOB, CAROL), (CAROL, BOB)] {
+        publish(&mut exchange, from, session, "hello");
+        assert_eq!(exchange.texts(to, session), [""; 0], "the keys are about to change");
+    }
+    exchange.pass(Duration::from_secs(125));
+    for to in [BOB, CAROL] {
+        assert_eq!(exchange.texts(to, session), ["hello"]);
     }
 }
 

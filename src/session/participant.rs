@@ -101,6 +101,8 @@ pub(super) struct Participant {
     removed: bool,
     /// It has proposed new keys, and no commit has come since.
     proposed: bool,
+    /// How long a proposal that the moderator knows waits for its commit.
+    commit_by: Option<Instant>,
     ended: bool,
     /// Message number of the request to leave.
     dismissed: Option<u32>,
@@ -111,6 +113,10 @@ const WELCOMED: u32 = 2 * REQUEST_RETRIES;
 
 /// How long who wants to leave waits for the moderator to remove it.
 const LEAVING: u32 = 5;
+
+/// How long a proposal that the moderator knows holds back data: until all have had the time to
+/// acknowledge it, and then the commit to arrive.
+const COMMITTED: u32 = 2 * (REQUEST_RETRIES + 1);
 
 /// How long it follows a published moderator until then. That one comes to nothing more if a
 /// member does not acknowledge its own removal, and if it is asked for a removal twice.
@@ -136,6 +142,7 @@ impl Participant {
             leave_by: core.mls.is_some().then(|| turn.now.instant + REQUEST_INTERVAL * WELCOMED),
             removed: false,
             proposed: false,
+            commit_by: None,
             ended: false,
             dismissed: None,
         };
@@ -185,6 +192,8 @@ impl Participant {
             leave_by: None,
             removed: false,
             proposed: false,
+            // What is stored of the encrypted group may hold a proposal.
+            commit_by: Some(turn.now.instant + REQUEST_INTERVAL * COMMITTED),
             ended: false,
             dismissed: None,
         }
@@ -295,12 +304,14 @@ impl Participant {
             }
         }
         match next {
+            // What it has followed has taken it out.
+            Some(State::Member) if self.removed => self.state = State::Leaving,
             // Without encryption there is no welcome to wait for.
             Some(State::Invited) if core.mls.is_none() => self.state = State::Member,
             Some(next) => self.state = next,
             None => {
                 self.ended = true;
-                (self.leave_by, self.rotate_at) = (None, None);
+                (self.leave_by, self.rotate_at, self.commit_by) = (None, None, None);
                 self.requests.cancel_all();
             }
         }
@@ -324,7 +335,7 @@ impl Participant {
     fn join_anew(&mut self, core: &mut Core, packet: &Packet, reply: Packet) {
         core.send(reply.clone());
         (self.request, self.reply, self.last) = (packet.ids.message, reply, 0);
-        self.roster = 0;
+        (self.roster, self.commit_by) = (0, None);
         let members = std::mem::take(&mut self.members);
         let own = core.local.to_name();
         let others = members.into_iter().filter(|member| !member.is(own));
@@ -373,7 +384,9 @@ impl Participant {
                 return;
             }
             self.last += 1;
-            self.proposed &= packet.session.content != Content::Commit;
+            let committed = packet.session.content == Content::Commit;
+            self.proposed &= !committed;
+            self.commit_by = (!committed).then(|| turn.now.instant + REQUEST_INTERVAL * COMMITTED);
             if let Some(packet) = self.numbered.remove(&self.last) {
                 self.acknowledge(core, &packet);
             }
@@ -381,7 +394,7 @@ impl Participant {
         }
         if core.mls.as_ref().is_some_and(|mls| !mls.is_member()) && !self.removed {
             // The moderator says so in words next; but it may not be able to.
-            (self.removed, self.state) = (true, State::Leaving);
+            self.removed = true;
             self.leave_by = Some(turn.now.instant + REQUEST_INTERVAL * LEAVING);
         }
     }
@@ -390,13 +403,24 @@ impl Participant {
     /// with, as published moderators do; any commit settles it.
     fn answered(&mut self, turn: &mut Turn<'_>, packet: &Packet, busy: bool) {
         let answered = self.requests.answer(Asks::Proposal, packet.ids.message, packet.source);
-        if answered.is_some() && busy {
+        if answered.is_none() {
+            return;
+        }
+        if busy {
             self.rotate_at = Some(turn.now.instant + REQUEST_INTERVAL);
+        }
+        if self.proposed {
+            self.commit_by = Some(turn.now.instant + REQUEST_INTERVAL * COMMITTED);
         }
     }
 
-    /// A proposal that the moderator does not answer must not keep data back.
-    fn withdraw(&self, core: &mut Core) {
+    /// A proposal that the moderator does not answer, or does not commit, must not keep data back.
+    fn withdraw(&mut self, turn: &Turn<'_>, core: &mut Core) {
+        if std::mem::take(&mut self.proposed) {
+            // What waited is sent before the next try.
+            self.rotate_at = Some(turn.now.instant + core.key_rotation);
+        }
+        self.commit_by = None;
         if let Some(mls) = &mut core.mls {
             mls.withdraw();
         }
@@ -465,15 +489,15 @@ impl Participant {
         let now = turn.now.instant;
         let (again, outcomes) = self.requests.due(now);
         again.into_iter().for_each(|packet| core.send(packet));
-        for outcome in outcomes {
-            if let Outcome::GivenUp(request) = outcome
-                && request.asks == Asks::Proposal
-            {
-                self.proposed = false;
-                self.withdraw(core);
-                // What waited is sent before the next try.
-                self.rotate_at = Some(now + core.key_rotation);
-            }
+        let is_proposal = |outcome: &Outcome| match outcome {
+            Outcome::GivenUp(request) => request.asks == Asks::Proposal,
+            Outcome::Answered(_) => false,
+        };
+        // While the moderator is asked, the answer decides, or that there is none.
+        let late = self.commit_by.take_if(|commit_by| *commit_by <= now).is_some()
+            && !self.requests.contains(Asks::Proposal);
+        if late || outcomes.iter().any(is_proposal) {
+            self.withdraw(turn, core);
         }
         if self.leave_by.is_some_and(|leave_by| leave_by <= now) {
             self.leave_by = None;
@@ -492,10 +516,14 @@ impl Participant {
 
     pub(super) fn resume(&mut self, now: Instant) {
         self.requests.resume(now);
+        if let Some(commit_by) = &mut self.commit_by {
+            *commit_by = now + REQUEST_INTERVAL * COMMITTED;
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        earlier(self.requests.deadline(), earlier(self.rotate_at, self.leave_by))
+        let own = earlier(self.rotate_at, earlier(self.leave_by, self.commit_by));
+        earlier(self.requests.deadline(), own)
     }
 }
 
