@@ -386,6 +386,10 @@ impl Participant {
             self.last += 1;
             let committed = packet.session.content == Content::Commit;
             self.proposed &= !committed;
+            // What was proposed before is void. If nobody has answered it, it may not be in there.
+            if committed && self.requests.cancel_each(Asks::Proposal) {
+                self.rotate_at = Some(turn.now.instant + REQUEST_INTERVAL);
+            }
             self.commit_by = (!committed).then(|| turn.now.instant + REQUEST_INTERVAL * COMMITTED);
             if let Some(packet) = self.numbered.remove(&self.last) {
                 self.acknowledge(core, &packet);

@@ -79,6 +79,13 @@ impl Requests {
         self.0.retain(|request| request.asks != asks || request.packet.ids.message != id);
     }
 
+    /// Drops all requests of a kind. Whether there were any.
+    pub(super) fn cancel_each(&mut self, asks: Asks) -> bool {
+        let before = self.0.len();
+        self.0.retain(|request| request.asks != asks);
+        self.0.len() < before
+    }
+
     pub(super) fn cancel_all(&mut self) {
         self.0.clear();
     }
