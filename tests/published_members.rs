@@ -137,7 +137,10 @@ async fn published_moderator(node: SocketAddr, scheme: &str, python: &Path) {
     assert_eq!(message(&of_quic).await, "from http");
     wait("a message", || moderator.got("from http") == 1).await;
     of_quic.publish("from quic").await.expect("it is taken");
-    assert_eq!(message(&of_http).await, "from quic");
+    // A beacon of the moderator may have told of its last message, which is asked for then.
+    let heard = message(&of_http).await;
+    let heard = if heard == "first" { message(&of_http).await } else { heard };
+    assert_eq!(heard, "from quic");
     wait("a message", || moderator.got("from quic") == 1).await;
     moderator.publish("second");
     assert_eq!(message(&of_quic).await, "second");

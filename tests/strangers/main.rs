@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exchange::{Exchange, LINK, text};
 use slim_quic::session::{
-    CloseReason, Config, Event, Limits, LinkId, Output, Packet, Publication, SessionError,
+    Config, Event, Limits, LinkId, Output, Packet, Publication, SessionError,
 };
 use slim_wire::session::{Content, Delivery, FullName, RosterMember, Session, SessionKind};
 use slim_wire::{Class, Flags, Name, SessionIds};
