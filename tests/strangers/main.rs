@@ -335,7 +335,7 @@ fn a_strangers_retransmission_reply_does_not_lose_messages() {
     let mut exchange = Exchange::default();
     let session = group(&mut exchange);
     publish(&mut exchange, ALICE, session, "0");
-    exchange.lose = Box::new(|packet, app| app == BOB && packet.payload.len() > 0);
+    exchange.lose = Box::new(|packet, app| app == BOB && !packet.payload.is_empty());
     publish(&mut exchange, ALICE, session, "1");
     exchange.lose = Box::new(|packet, app| {
         app == BOB && packet.session.content == Content::RetransmissionReply
