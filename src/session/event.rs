@@ -100,6 +100,8 @@ pub struct SessionInfo {
     pub config: Config,
     /// Whether this app created it.
     pub initiator: bool,
+    /// Unordered messages that were dropped because the app did not ask for those before.
+    pub dropped: u64,
 }
 
 /// A member of a group.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exchange::{Exchange, LINK, text};
 use slim_quic::session::{
-    Config, Event, Limits, LinkId, Output, Packet, Publication, SessionError,
+    Config, Endpoint, Event, Limits, LinkId, Now, Output, Packet, Publication, SessionError,
 };
 use slim_wire::session::{Content, Delivery, FullName, RosterMember, Session, SessionKind};
 use slim_wire::{Class, Flags, Name, SessionIds};
@@ -49,6 +49,19 @@ fn forged(
         },
         payload: Bytes::new(),
     }
+}
+
+/// The links on which a message of the app leaves.
+fn links_of_data(app: &mut Endpoint, now: Now, session: u32) -> Vec<LinkId> {
+    let publication = Publication { payload: "x".into(), ..Publication::default() };
+    app.publish(now, session, publication).expect("room");
+    let link = |output| match output {
+        Output::Send(link, packet) if matches!(packet.session.content, Content::Data(_)) => {
+            Some(link)
+        }
+        _ => None,
+    };
+    std::iter::from_fn(|| app.poll_output()).filter_map(link).collect()
 }
 
 fn hand(exchange: &mut Exchange, app: &str, packet: Packet) {
@@ -227,17 +240,7 @@ fn a_stranger_cannot_take_over_a_route() {
     while alice.poll_output().is_some() {}
     alice.handle(now, LinkId(7), packet);
     while alice.poll_output().is_some() {}
-    let publication = Publication { payload: "x".into(), ..Publication::default() };
-    alice.publish(now, session, publication).expect("room");
-    let mut links = Vec::new();
-    while let Some(output) = alice.poll_output() {
-        if let Output::Send(link, packet) = output
-            && matches!(packet.session.content, Content::Data(_))
-        {
-            links.push(link);
-        }
-    }
-    assert_eq!(links, [LINK]);
+    assert_eq!(links_of_data(alice, now, session), [LINK]);
 }
 
 #[test]
@@ -256,17 +259,7 @@ fn a_strangers_join_request_does_not_move_a_session_to_its_link() {
     bob.link_up(now, LinkId(7));
     while bob.poll_output().is_some() {}
     bob.handle(now, LinkId(7), packet);
-    let publication = Publication { payload: "x".into(), ..Publication::default() };
-    bob.publish(now, session, publication).expect("room");
-    let mut links = Vec::new();
-    while let Some(output) = bob.poll_output() {
-        if let Output::Send(link, packet) = output
-            && matches!(packet.session.content, Content::Data(_))
-        {
-            links.push(link);
-        }
-    }
-    assert_eq!(links, [LINK]);
+    assert_eq!(links_of_data(bob, now, session), [LINK]);
 }
 
 #[test]

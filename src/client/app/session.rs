@@ -85,6 +85,11 @@ impl Session {
         self.info.initiator
     }
 
+    /// Messages without order that were dropped because the app did not ask for those before.
+    pub fn dropped(&self) -> u64 {
+        self.info().dropped
+    }
+
     fn info(&self) -> SessionInfo {
         let known = self.shared.with(|state, _| state.endpoint.info(self.id));
         known.unwrap_or_else(|_| self.info.clone())

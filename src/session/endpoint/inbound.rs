@@ -111,8 +111,7 @@ impl Endpoint {
         self.names.contains_key(&prefix) && !id.is_any() && id != self.name.id()
     }
 
-    /// What the control plane would add, whom to invite, is for later: it would have to be told
-    /// from any other app.
+    /// Whom to invite, which the control plane would add, is ignored: any app could say it.
     pub(super) fn discovered(&mut self, now: Now, link: LinkId, packet: &Packet) {
         if self.is_for_us(packet) {
             let source = Name { prefix: packet.destination.prefix, id: self.name.id() };

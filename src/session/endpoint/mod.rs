@@ -52,13 +52,6 @@ struct Entry {
     announced: bool,
 }
 
-impl Gone {
-    /// Whether late messages must not open it again. Whoever goes on after a pause is welcome.
-    fn is_final(&self, id: u32) -> bool {
-        self.id == id && self.reason != CloseReason::Idle
-    }
-}
-
 /// A session that has ended.
 #[derive(Clone, Copy)]
 struct Gone {
@@ -70,6 +63,13 @@ struct Gone {
     leave: Option<u32>,
     /// Number of the app's next message.
     next: u32,
+}
+
+impl Gone {
+    /// Whether late messages must not open it again. Whoever goes on after a pause is welcome.
+    fn is_final(&self, id: u32) -> bool {
+        self.id == id && self.reason != CloseReason::Idle
+    }
 }
 
 /// The sessions of one app; see the [module](super).

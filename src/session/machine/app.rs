@@ -250,6 +250,7 @@ impl Session {
             destination,
             config: self.core.config.clone(),
             initiator: self.initiator,
+            dropped: self.dropped,
         }
     }
 

@@ -315,7 +315,7 @@ impl Moderator {
         }
     }
 
-    /// A member wants to leave, or the control plane wants somebody removed.
+    /// A member wants to leave; nobody else can have it removed.
     fn asked_to_remove(&mut self, core: &mut Core, packet: &Packet, name: &FullName) {
         core.send(core.answer(packet, Content::LeaveReply));
         let from = packet.source;
