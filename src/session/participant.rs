@@ -280,7 +280,11 @@ impl Participant {
         match step {
             Step::ReplyAgain => core.send(self.reply.clone()),
             Step::JoinAnew => match Self::reply(turn, core, packet) {
-                Some(reply) => self.join_anew(core, packet, reply),
+                Some(reply) => {
+                    self.join_anew(core, packet, reply);
+                    let patience = REQUEST_INTERVAL * WELCOMED;
+                    self.leave_by = core.mls.is_some().then(|| turn.now.instant + patience);
+                }
                 None => return,
             },
             Step::Join => match self.welcome(turn, core, packet) {
