@@ -9,9 +9,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use slim_quic::identity::{
-    Identity, IdentityError, Principal, Standing, TokenCheck, TokenSource,
-};
+use slim_quic::identity::{Identity, IdentityError, Principal, Standing, TokenCheck, TokenSource};
 use slim_quic::mls::{Mls, MlsError, OpenMls};
 use slim_quic::session::Now;
 
@@ -37,7 +35,11 @@ enum Valid {
 enum Input<'a> {
     Bytes(&'a [u8]),
     /// A valid message, cut after so many bytes, with bytes at places changed by masks.
-    Changed { valid: Valid, cut: Option<u16>, changes: Vec<(u16, u8)> },
+    Changed {
+        valid: Valid,
+        cut: Option<u16>,
+        changes: Vec<(u16, u8)>,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
