@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slim_wire::{Encoding, Envelope, Name, Space, TextName};
+use bytes::Bytes;
+use slim_compat_grpc::LinkKey;
+use slim_wire::{Class, Encoding, Envelope, Name, Space, TextName};
 use slotmap::SlotMap;
 use thiserror::Error;
 
@@ -11,7 +13,7 @@ use super::counters::{Counters, DropReason};
 use super::egress::{Chunk, Egress};
 use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
-use super::port::{CoreId, Framing, LinkId, Marks, Port};
+use super::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 
@@ -193,7 +195,7 @@ impl Core {
                 progressed: false,
                 idle_sweeps: 0,
                 waiting: match framing {
-                    Framing::Grpc => Waiting::Task(None),
+                    Framing::Grpc | Framing::PublishedNode => Waiting::Task(None),
                     Framing::Native | Framing::Node(_) => Waiting::Listed(false),
                 },
             }
@@ -334,6 +336,27 @@ impl Core {
             self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
         }
         Some(chunk)
+    }
+
+    /// From now on what leaves on the link is authenticated with this key (D20).
+    pub fn authenticate(&mut self, id: LinkId, key: Arc<LinkKey>) {
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.egress.authenticate(key);
+        }
+    }
+
+    /// Queues what this node itself has to say on the link. It is no message that was routed, and
+    /// counts as none.
+    pub fn answer(&mut self, id: LinkId, encoding: Encoding, answer: Bytes, now: Instant) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
+        let load = Load { class: Class::Control, encoding, bytes: answer.len(), messages: 0 };
+        if link.egress.port().admit(load, &self.config.marks) != Admission::Admitted {
+            return self.evict(id);
+        }
+        link.egress.push_answer(&answer);
+        self.queued(id, now);
     }
 
     /// What is to become of the link; one that is gone is finished.
@@ -492,6 +515,14 @@ impl Core {
         };
         link.egress.push(envelope);
         self.counters.queued.add(envelope.messages.into());
+        self.queued(id, now);
+    }
+
+    /// Wakes who writes for the link, and starts its clock if it is behind.
+    fn queued(&mut self, id: LinkId, now: Instant) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
         let behind = link.egress.port().queued() > self.config.marks.soft;
         if behind && link.state != LinkState::Evicted && self.clocks.start(id, now) {
             let too_late = now + self.config.slow_consumer;

@@ -138,8 +138,9 @@ async fn run(
     let CoreSpec { config, cores, mut servers, node, uplinks, crossing, mail, bell, .. } = spec;
     let (slow_log, places) = (spec.slow_log, spec.places);
     let id = mail.core();
+    let node_id = format!("slim-{node:016x}").into();
     let core = Core::new(core_config(&config.limits, cores), mail, counters, slow_log);
-    let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents));
+    let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents, node_id));
     let dials = Rc::<Dials>::default();
     let endpoint = settings::endpoint(id, QuicSettings::default());
     let listening = take_quic(&mut servers, id);

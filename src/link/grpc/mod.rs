@@ -6,6 +6,8 @@
 
 mod connection;
 mod lingering;
+mod messages;
+mod numbers;
 mod reader;
 mod stream;
 mod writer;

@@ -37,9 +37,10 @@ pub(super) async fn serve_stream(
     host: Rc<Host>,
     open: OpenStream,
 ) {
-    if let Err(refusal) = service::open_channel(&request) {
-        return refuse(&host, respond, peer, Incident::StreamRefused, refusal);
-    }
+    let service = match service::open_channel(&request) {
+        Ok(service) => service,
+        Err(refusal) => return refuse(&host, respond, peer, Incident::StreamRefused, refusal),
+    };
     let Some(place) = host.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
         return refuse(&host, respond, peer, Incident::LinkLimit, Refusal::Status(status));
@@ -50,7 +51,7 @@ pub(super) async fn serve_stream(
     };
     open.is_link();
     let link = OpenLink::new(&host, peer);
-    let mut reader = Reader::new(Rc::clone(&host), link.id, peer);
+    let mut reader = Reader::new(Rc::clone(&host), link.id, peer, service);
     let mut body = request.into_body();
     let ended = tokio::select! {
         biased;
