@@ -37,6 +37,7 @@ impl Node {
             message_bytes: 4 << 20,
             subscriptions_per_link: 4,
             subscriptions: 100,
+            announces: false,
             seed: 7,
         };
         let wakes: Vec<Arc<dyn Wake>> =

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slim_compat_grpc::service::Service;
 use slim_compat_grpc::{
-    Authenticity, D6, D7, D20, Detected, Dialect, Inbound, KeyShare, Negotiation, P, Routed,
-    answer_d7, detect, detect_pubsub, prepare, subscription_ack,
+    Authenticity, D6, D7, D20, Detected, Dialect, Inbound, KeyShare, Negotiation, NegotiationError,
+    P, Routed, answer_d7, detect, detect_pubsub, prepare, subscription_ack,
 };
 use slim_wire::{DecodeError, Encoding, Envelope, Header, Kind};
 use tonic::Status;
@@ -187,6 +187,14 @@ impl Reader {
             Ok(request) => request,
             Err(error) => return Err(self.undecodable(&error)),
         };
+        if let Some(begun) = &self.begun_link {
+            let key = begun.complete(&request).map_err(|error| negotiation_failed(&error))?;
+            self.begun_link = None;
+            self.introduced = true;
+            self.host.core.borrow_mut().authenticate(self.link, Arc::clone(&key));
+            self.key = Some(key);
+            return Ok(());
+        }
         if self.introduced || request.is_reply {
             return Ok(());
         }
@@ -195,10 +203,7 @@ impl Reader {
             Encoding::D20 => {
                 let answer = KeyShare::generate()
                     .and_then(|share| share.answer(&request, &self.host.node_id));
-                let (answer, key) = answer.map_err(|error| {
-                    let status = Status::invalid_argument(format!("{error}; {}", error.hint()));
-                    Ended::Refused(Incident::StreamRefused, status)
-                })?;
+                let (answer, key) = answer.map_err(|error| negotiation_failed(&error))?;
                 self.key = key.map(Arc::new);
                 answer
             }
@@ -211,4 +216,9 @@ impl Reader {
         core.answer(self.link, D::ENCODING, answer, self.now);
         Ok(())
     }
+}
+
+fn negotiation_failed(error: &NegotiationError) -> Ended {
+    let status = Status::invalid_argument(format!("{error}; {}", error.hint()));
+    Ended::Refused(Incident::StreamRefused, status)
 }

@@ -10,6 +10,7 @@ mod messages;
 mod numbers;
 mod reader;
 mod stream;
+mod uplink;
 mod writer;
 
 use std::cell::Cell;
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 pub use connection::serve_connection;
+pub use uplink::{PublishedNode, PublishedRelease, serve_uplink};
 
 /// HTTP/2 settings of one listener; see the `servers` block of the configuration.
 #[derive(Clone, Copy, Debug)]

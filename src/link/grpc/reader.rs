@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::numbers::Numbers;
 use super::stream::Ended;
+use super::uplink::Begun;
 use crate::datapath::{Forwarded, LinkId, Port, RefuseReason};
 use crate::link::flow::Flow;
 use crate::link::host::{Host, PartialRoom};
@@ -35,6 +36,8 @@ pub(super) struct Reader {
     pub(super) numbers: Numbers,
     /// Whether the client has introduced its link.
     pub(super) introduced: bool,
+    /// The negotiation, if this node began the link.
+    pub(super) begun_link: Option<Begun>,
     /// When the chunk was read, or reading went on after a wait: a queue's clock must not start
     /// in the past, so what a source waited never counts against its target.
     pub(super) now: Instant,
@@ -64,6 +67,7 @@ impl Reader {
             key: None,
             numbers: Numbers::default(),
             introduced: false,
+            begun_link: None,
             now: Instant::now(),
             partial,
             since_yield: 0,

@@ -50,7 +50,7 @@ pub(super) async fn serve_stream(
         return;
     };
     open.is_link();
-    let link = OpenLink::new(&host, peer);
+    let link = OpenLink::new(&host, peer, Framing::Grpc);
     let mut reader = Reader::new(Rc::clone(&host), link.id, peer, service);
     let mut body = request.into_body();
     let ended = tokio::select! {
@@ -78,14 +78,14 @@ pub(super) async fn serve_stream(
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A link of the core until it is dropped, even by a panic.
-struct OpenLink {
+pub(super) struct OpenLink {
     host: Rc<Host>,
-    id: LinkId,
+    pub(super) id: LinkId,
 }
 
 impl OpenLink {
-    fn new(host: &Rc<Host>, peer: SocketAddr) -> Self {
-        let id = host.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
+    pub(super) fn new(host: &Rc<Host>, peer: SocketAddr, framing: Framing) -> Self {
+        let id = host.core.borrow_mut().open_link(&peer.to_string(), framing);
         Self { host: Rc::clone(host), id }
     }
 }
