@@ -90,7 +90,8 @@ class Process:
 
     async def finish(self):
         await self.end()
-        await self.reading
+        if self.child:
+            await self.reading
 
 
 class Client(Process):
