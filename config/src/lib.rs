@@ -49,7 +49,7 @@ mod value;
 pub use auth::{
     Algorithm, Auth, Claims, Jwt, JwtKey, KeyData, KeyFormat, KeySource, StaticJwt, TokenSource,
 };
-pub use client::{Client, ClientKeepalive, Headers, Proxy, RateLimit};
+pub use client::{Client, ClientKeepalive, Headers, Proxy, RateLimit, Release};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Scheme};
 pub use limits::Limits;

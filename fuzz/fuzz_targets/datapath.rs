@@ -136,6 +136,7 @@ impl Node {
             subscriptions_per_link: SUBSCRIPTIONS,
             subscriptions: 1_000_000,
             stalled: std::time::Duration::from_secs(30),
+            announces: false,
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);

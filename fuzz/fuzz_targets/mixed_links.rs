@@ -111,6 +111,7 @@ impl Node {
             subscriptions_per_link: 4,
             subscriptions: 100,
             stalled: std::time::Duration::from_secs(30),
+            announces: false,
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);

@@ -3,15 +3,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slim_wire::{Encoding, Envelope, Name, Space, TextName};
+use bytes::Bytes;
+use slim_compat_grpc::{LinkKey, Subscription};
+use slim_wire::{Class, Encoding, Envelope, Name, Space, TextName};
 use slotmap::SlotMap;
 use thiserror::Error;
 
+use super::announce::Announcer;
 use super::counters::{Counters, DropReason};
 use super::egress::{Chunk, Egress};
 use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
-use super::port::{CoreId, Framing, LinkId, Marks, Port};
+use super::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 
@@ -30,6 +33,8 @@ pub struct CoreConfig {
     pub subscriptions_per_link: usize,
     /// Subscriptions that all links of this core may have.
     pub subscriptions: usize,
+    /// Whether nodes of published releases are told of the names of this node's clients.
+    pub announces: bool,
     /// Seed of the table's hashing; see [`super::Table::new`].
     pub seed: u64,
 }
@@ -42,6 +47,7 @@ pub struct Core {
     pub(super) mail: Mailboxes,
     pub(super) counters: Arc<Counters>,
     pub(super) targets: Targets,
+    announcer: Option<Announcer>,
     slow_log: Arc<SlowLog>,
     clocks: SlowClocks,
     /// The deadline that the driver of this core knows of. A clock may be noted late for it, but
@@ -150,6 +156,7 @@ impl Core {
             mail,
             counters,
             targets: Targets::default(),
+            announcer: config.announces.then(Announcer::default),
             slow_log,
             clocks: SlowClocks::new(config.slow_consumer),
             armed: None,
@@ -193,7 +200,7 @@ impl Core {
                 progressed: false,
                 idle_sweeps: 0,
                 waiting: match framing {
-                    Framing::Grpc => Waiting::Task(None),
+                    Framing::Grpc | Framing::PublishedNode => Waiting::Task(None),
                     Framing::Native | Framing::Node(_) => Waiting::Listed(false),
                 },
             }
@@ -212,6 +219,9 @@ impl Core {
         self.counters.drop_copies(DropReason::LinkClosed, link.egress.messages());
         self.counters.subscriptions.sub(link.subscriptions.len() as u64);
         self.clocks.stop(id);
+        if let Some(announcer) = &mut self.announcer {
+            announcer.leave(id);
+        }
         let ends = link.subscriptions.drain();
         let mut changes = std::mem::take(&mut link.batch);
         changes.extend(ends.map(|(space, name)| Change::Unsubscribe(id, space, name)));
@@ -256,11 +266,10 @@ impl Core {
         link.subscriptions.insert(key);
         self.counters.subscriptions.add(1);
         let port = link.egress.port();
-        port.name_once(|| {
-            let text = texts.and_then(|texts| TextName::new(texts, name.id).ok());
-            label(&text.map_or_else(|| name.to_string(), |text| text.to_string()))
-        });
-        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name));
+        let text = || texts.and_then(|texts| TextName::new(texts, name.id).ok());
+        port.name_once(|| label(&text().map_or_else(|| name.to_string(), |text| text.to_string())));
+        let text = if self.announcer.is_some() { text().map(Arc::new) } else { None };
+        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name, text));
         Ok(())
     }
 
@@ -334,6 +343,47 @@ impl Core {
             self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
         }
         Some(chunk)
+    }
+
+    /// From now on the link, to a node of a published release, is told of the names that this
+    /// node's clients subscribe to in the space of `encoding`.
+    pub fn announce(&mut self, id: LinkId, encoding: Encoding) {
+        if let Some(announcer) = &mut self.announcer {
+            announcer.listen(id, encoding.space());
+        }
+    }
+
+    /// What the link has to be told next of this node's names.
+    pub fn poll_announcement(
+        &mut self,
+        id: LinkId,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Subscription, Arc<TextName>)> {
+        match &mut self.announcer {
+            Some(announcer) => announcer.poll(id, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// From now on what leaves on the link is authenticated with this key (D20).
+    pub fn authenticate(&mut self, id: LinkId, key: Arc<LinkKey>) {
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.egress.authenticate(key);
+        }
+    }
+
+    /// Queues what this node itself has to say on the link. It is no message that was routed, and
+    /// counts as none.
+    pub fn answer(&mut self, id: LinkId, encoding: Encoding, answer: Bytes, now: Instant) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
+        let load = Load { class: Class::Control, encoding, bytes: answer.len(), messages: 0 };
+        if link.egress.port().admit(load, &self.config.marks) != Admission::Admitted {
+            return self.evict(id);
+        }
+        link.egress.push_answer(&answer);
+        self.queued(id, now);
     }
 
     /// What is to become of the link; one that is gone is finished.
@@ -428,7 +478,10 @@ impl Core {
             };
             match mail {
                 Mail::Change(ordered) => {
-                    changes += ordered.len();
+                    changes += ordered.changes().len();
+                    if let Some(announcer) = &mut self.announcer {
+                        ordered.changes().iter().for_each(|change| announcer.note(change));
+                    }
                     if let Some(link) = self.replica.apply(ordered) {
                         self.mail.send(link.core, Mail::Done(link));
                     }
@@ -492,6 +545,14 @@ impl Core {
         };
         link.egress.push(envelope);
         self.counters.queued.add(envelope.messages.into());
+        self.queued(id, now);
+    }
+
+    /// Wakes who writes for the link, and starts its clock if it is behind.
+    fn queued(&mut self, id: LinkId, now: Instant) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
         let behind = link.egress.port().queued() > self.config.marks.soft;
         if behind && link.state != LinkState::Evicted && self.clocks.start(id, now) {
             let too_late = now + self.config.slow_consumer;

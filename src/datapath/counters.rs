@@ -69,6 +69,10 @@ reasons! {
         TooLarge = "too_large",
         /// The link has as many subscriptions as it may have.
         SubscriptionLimit = "subscription_limit",
+        /// The authentication code of its header is not that of its link, or absent.
+        Unauthentic = "unauthentic",
+        /// It may pass no more nodes.
+        Expired = "expired",
     }
 }
 
@@ -83,6 +87,8 @@ pub struct Counters {
     pub matched: Counter,
     /// Messages without a target.
     pub unmatched: Counter,
+    /// Those of them whose name is known, but only to clients of other releases.
+    pub elsewhere: Counter,
     /// Messages not routed, by reason.
     pub refused: [Counter; RefuseReason::ALL.len()],
     /// Copies of messages, one per target.

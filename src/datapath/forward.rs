@@ -4,7 +4,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use slim_compat_grpc::transcode;
 use slim_wire::limits::PACKING_THRESHOLD_BYTES;
-use slim_wire::{Class, Encoding, Envelope, Frames, Header, Pieces};
+use slim_wire::{Class, Encoding, Envelope, Frames, Header, Pieces, Space};
 
 use super::core::{Core, CoreConfig};
 use super::counters::{Counters, DropReason};
@@ -16,7 +16,10 @@ use super::table::Origin;
 #[derive(Clone, Debug)]
 pub enum Forwarded {
     /// Nobody subscribed to its destination.
-    Nowhere,
+    Nowhere {
+        /// Where somebody did, out of its reach.
+        elsewhere: Option<Space>,
+    },
     /// It has one target.
     One {
         /// The target.
@@ -52,7 +55,7 @@ impl Core {
     /// Delivers what came in on `from`: one copy to each target's queue, whatever becomes of the
     /// others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
-        let mut forwarded = Forwarded::Nowhere;
+        let mut forwarded = Forwarded::Nowhere { elsewhere: None };
         let origin = self.origin(from);
         let Self { replica, config, counters, targets, .. } = self;
         let (core, load) = (from.core, Load::of(envelope));
@@ -62,7 +65,7 @@ impl Core {
         replica.table().for_each_target(&envelope.header, origin, |port| {
             ports += 1;
             forwarded = match forwarded {
-                Forwarded::Nowhere => {
+                Forwarded::Nowhere { .. } => {
                     let behind = (port.queued() > config.marks.pause).then(|| Arc::clone(port));
                     Forwarded::One { target: port.id(), behind }
                 }
@@ -79,12 +82,26 @@ impl Core {
         counters.received.add(messages);
         counters.bytes_received.add(load.bytes as u64);
         counters.deliveries.add(ports * messages);
-        if ports == 0 { &counters.unmatched } else { &counters.matched }.add(messages);
+        if ports == 0 {
+            counters.unmatched.add(messages);
+            return self.unmatched(&envelope.header, messages);
+        }
+        counters.matched.add(messages);
         self.deliver(envelope, now);
         if !self.targets.foreign.is_empty() {
             self.deliver_transcoded(core, envelope, now);
         }
         forwarded
+    }
+
+    /// Whether a message without a target would have had one, had its sender another release.
+    #[cold]
+    fn unmatched(&mut self, header: &Header, messages: u64) -> Forwarded {
+        let elsewhere = self.replica.table().elsewhere(header);
+        if elsewhere.is_some() {
+            self.counters.elsewhere.add(messages);
+        }
+        Forwarded::Nowhere { elsewhere }
     }
 
     /// Where a message of the link comes from.

@@ -8,6 +8,7 @@
 //! Nothing here knows a runtime, a socket or a clock: time is passed in, and a waiting task is a
 //! [`std::task::Waker`].
 
+mod announce;
 mod core;
 mod counters;
 mod egress;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::StartError;
 use super::listener::{CoreListener, take_quic};
+use super::published::PublishedUplink;
 use super::uplink::{Uplink, keep_up};
 use crate::datapath::{
     Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Wake,
@@ -45,6 +46,7 @@ pub(super) struct CoreSpec {
     pub(super) node: u64,
     /// Links to other nodes that live on this core.
     pub(super) uplinks: Vec<Uplink>,
+    pub(super) published: Vec<PublishedUplink>,
     pub(super) crossing: Crossing,
     pub(super) mail: Mailboxes,
     pub(super) bell: Arc<Bell>,
@@ -135,17 +137,23 @@ async fn run(
     incidents: Arc<Incidents>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let CoreSpec { config, cores, mut servers, node, uplinks, crossing, mail, bell, .. } = spec;
+    let CoreSpec {
+        config, cores, mut servers, node, uplinks, published, crossing, mail, bell, ..
+    } = spec;
     let (slow_log, places) = (spec.slow_log, spec.places);
     let id = mail.core();
-    let core = Core::new(core_config(&config.limits, cores), mail, counters, slow_log);
-    let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents));
+    let node_id = format!("slim-{node:016x}").into();
+    let core = Core::new(core_config(&config, cores), mail, counters, slow_log);
+    let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents, node_id));
     let dials = Rc::<Dials>::default();
     let endpoint = settings::endpoint(id, QuicSettings::default());
     let listening = take_quic(&mut servers, id);
     match Driver::new(Rc::clone(&host), node, listening, endpoint, crossing, Rc::clone(&dials)) {
         Ok(driver) => _ = host.tasks.spawn_local(driver.run()),
         Err(error) => tracing::error!(%error, "native links are not served"),
+    }
+    for uplink in published {
+        host.tasks.spawn_local(uplink.keep_up(Rc::clone(&host)));
     }
     for uplink in uplinks {
         host.tasks.spawn_local(keep_up(uplink, Rc::clone(&host), Rc::clone(&dials)));
@@ -249,7 +257,9 @@ fn log_slow_consumer(slow: &SlowConsumer, left_out: u64) {
     }
 }
 
-fn core_config(limits: &Limits, cores: usize) -> CoreConfig {
+fn core_config(config: &Config, cores: usize) -> CoreConfig {
+    let limits = &config.limits;
+    let mut clients = config.services.iter().flat_map(|service| &service.dataplane.clients);
     CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
         slow_consumer: limits.slow_consumer,
@@ -257,6 +267,7 @@ fn core_config(limits: &Limits, cores: usize) -> CoreConfig {
         message_bytes: limits.message_bytes,
         subscriptions_per_link: limits.subscriptions_per_link,
         subscriptions: limits.subscriptions.div_ceil(cores),
+        announces: clients.any(|client| client.announce),
         seed: RandomState::new().build_hasher().finish(),
     }
 }

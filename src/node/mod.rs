@@ -6,6 +6,7 @@ pub mod lifecycle;
 mod listener;
 pub mod logging;
 mod metrics;
+mod published;
 mod tls;
 mod uplink;
 
@@ -26,6 +27,7 @@ pub use self::listener::BindError;
 use self::listener::{BoundServer, Security, bind_server};
 pub use self::metrics::METRICS;
 use self::metrics::Observed;
+use self::published::PublishedUplink;
 pub use self::tls::TlsError;
 use self::uplink::Uplink;
 use crate::datapath::{Mailboxes, SlowLog, Wake};
@@ -103,6 +105,7 @@ impl Node {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let count = cores_of(config);
         let uplinks = uplinks(config)?;
+        let published = published_uplinks(config)?;
         let servers = bind_servers(config, count)?;
         // Never 0, which stands for no node.
         let node = RandomState::new().build_hasher().finish() | 1;
@@ -124,12 +127,14 @@ impl Node {
             let core: usize = mail.core().0.into();
             // A link lives on one core; they take turns.
             let uplinks = uplinks.iter().skip(core).step_by(count).cloned().collect();
+            let published = published.iter().skip(core).step_by(count).cloned().collect();
             cores.push(CoreHandle::start(CoreSpec {
                 config: config.clone(),
                 cores: count,
                 servers: std::mem::take(&mut per_core[core]),
                 node,
                 uplinks,
+                published,
                 crossing: crossings.next().expect("one end per core"),
                 mail,
                 bell,
@@ -258,6 +263,11 @@ fn uplinks(config: &Config) -> Result<Vec<Uplink>, StartError> {
         .map_err(|source| StartError::Tls { block: "dataplane.clients".into(), source })
 }
 
+fn published_uplinks(config: &Config) -> Result<Vec<PublishedUplink>, StartError> {
+    published::published_uplinks(config)
+        .map_err(|source| StartError::Tls { block: "dataplane.clients".into(), source })
+}
+
 /// Whether the certificates and keys of all servers can be used.
 fn check_tls(config: &Config) -> Result<(), StartError> {
     for service in &config.services {
@@ -265,5 +275,6 @@ fn check_tls(config: &Config) -> Result<(), StartError> {
             security(&service.id, index, server)?;
         }
     }
-    uplinks(config).map(|_| ())
+    uplinks(config)?;
+    published_uplinks(config).map(|_| ())
 }

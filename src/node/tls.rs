@@ -134,6 +134,31 @@ pub(super) fn quic_client(tls: Option<&ClientTls>) -> Result<Arc<rustls::ClientC
     Ok(Arc::new(config))
 }
 
+/// What a link to a published node is begun with.
+pub(super) fn http2_client(tls: &ClientTls) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let version = match tls.version {
+        TlsVersion::Tls12 => &rustls::version::TLS12,
+        TlsVersion::Tls13 => &rustls::version::TLS13,
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])?;
+    let builder = if tls.skip_verification {
+        builder.dangerous().with_custom_certificate_verifier(AcceptAny::new(&provider))
+    } else {
+        builder.with_root_certificates(authorities(tls)?)
+    };
+    let mut config = match &tls.identity {
+        Some(identity) => {
+            let (chain, key) = shown(identity)?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
 fn authorities(tls: &ClientTls) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let named = match &tls.authorities {

@@ -37,9 +37,10 @@ pub(super) async fn serve_stream(
     host: Rc<Host>,
     open: OpenStream,
 ) {
-    if let Err(refusal) = service::open_channel(&request) {
-        return refuse(&host, respond, peer, Incident::StreamRefused, refusal);
-    }
+    let service = match service::open_channel(&request) {
+        Ok(service) => service,
+        Err(refusal) => return refuse(&host, respond, peer, Incident::StreamRefused, refusal),
+    };
     let Some(place) = host.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
         return refuse(&host, respond, peer, Incident::LinkLimit, Refusal::Status(status));
@@ -49,8 +50,8 @@ pub(super) async fn serve_stream(
         return;
     };
     open.is_link();
-    let link = OpenLink::new(&host, peer);
-    let mut reader = Reader::new(Rc::clone(&host), link.id, peer);
+    let link = OpenLink::new(&host, peer, Framing::Grpc);
+    let mut reader = Reader::new(Rc::clone(&host), link.id, peer, service);
     let mut body = request.into_body();
     let ended = tokio::select! {
         biased;
@@ -77,14 +78,14 @@ pub(super) async fn serve_stream(
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A link of the core until it is dropped, even by a panic.
-struct OpenLink {
+pub(super) struct OpenLink {
     host: Rc<Host>,
-    id: LinkId,
+    pub(super) id: LinkId,
 }
 
 impl OpenLink {
-    fn new(host: &Rc<Host>, peer: SocketAddr) -> Self {
-        let id = host.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
+    pub(super) fn new(host: &Rc<Host>, peer: SocketAddr, framing: Framing) -> Self {
+        let id = host.core.borrow_mut().open_link(&peer.to_string(), framing);
         Self { host: Rc::clone(host), id }
     }
 }

@@ -365,9 +365,12 @@ impl Peer {
         match &self.origin {
             Origin::Accepted => self.control.send_hello(&hello(turn)),
             Origin::Dialed { routes, .. } => {
-                for route in routes {
+                let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
+                for (route, encoding) in
+                    routes.iter().flat_map(|route| spaces.map(|encoding| (route, encoding)))
+                {
                     let (name, texts) = (route.to_name(), route.components());
-                    if let Err(error) = core.subscribe(link, Encoding::Native, name, Some(texts)) {
+                    if let Err(error) = core.subscribe(link, encoding, name, Some(texts)) {
                         let code = CloseCode::Limit;
                         return Err(Fault::new(Incident::LinkLimit, code, error));
                     }
