@@ -42,4 +42,5 @@ pub mod link;
 pub mod mls;
 pub mod node;
 pub mod session;
+pub mod trust;
 pub mod version;

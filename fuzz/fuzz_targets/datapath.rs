@@ -13,8 +13,8 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use slim_compat_grpc::MessageReader;
 use slim_quic::datapath::{
-    Core, CoreConfig, Counters, Departure, Framing, LinkId, Mailboxes, Marks, Postbox, SlowLog,
-    Wake,
+    Core, CoreConfig, Counters, Departure, Framing, LinkId, Mailboxes, Marks, Postbox, Principal,
+    SlowLog, Wake,
 };
 use slim_wire::{Class, Encoding, Envelope, Flags, Header, Id, Kind, Name, Prefix};
 
@@ -211,7 +211,7 @@ impl Node {
     fn open(&mut self, core: usize) {
         if self.links.len() < LINKS {
             self.links.push(Link {
-                id: self.cores[core % CORES].open_link("fuzz", Framing::Grpc),
+                id: self.cores[core % CORES].open_link("fuzz", Framing::Grpc, Principal::Nobody),
                 open: true,
                 subscriptions: BTreeSet::new(),
                 reader: MessageReader::new(usize::MAX),

@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use slim_compat_grpc::{D6, Dialect, MessageReader, transcode};
 use slim_quic::datapath::{
     Core, CoreConfig, Counters, DATAGRAMS, Departure, Framing, LinkId, Mailboxes, Marks, Postbox,
-    SlowLog, Wake,
+    Principal, SlowLog, Wake,
 };
 use slim_wire::session::{self, Session};
 use slim_wire::{
@@ -133,7 +133,7 @@ impl Node {
             AnyFraming::Node { number } => (Framing::Node(1 + u64::from(number)), 0),
         };
         let core = &mut self.cores[core];
-        let id = core.open_link("fuzz", framing);
+        let id = core.open_link("fuzz", framing, Principal::Nobody);
         core.allow_datagrams(id, datagrams);
         core.subscribe(id, Encoding::Native, DESTINATION, None).expect("within the limit");
         core.submit(id);

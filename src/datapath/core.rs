@@ -12,6 +12,7 @@ use super::egress::{Chunk, Egress};
 use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
 use super::port::{CoreId, Framing, LinkId, Marks, Port};
+use super::principal::Principal;
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 
@@ -177,12 +178,13 @@ impl Core {
         &self.config.marks
     }
 
-    /// Adds a link that speaks `framing`; `peer` is the address of its other end.
-    pub fn open_link(&mut self, peer: &str, framing: Framing) -> LinkId {
+    /// Adds a link that speaks `framing`; `peer` is the address of its other end, and `principal`
+    /// who that is.
+    pub fn open_link(&mut self, peer: &str, framing: Framing, principal: Principal) -> LinkId {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
         let key = self.links.insert_with_key(|key| {
-            let port = Arc::new(Port::new(LinkId { core, key }, framing, peer));
+            let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
                 subscriptions: HashSet::new(),

@@ -25,6 +25,8 @@ pub enum Incident {
     KeepaliveTimeout,
     /// The connection ended without the client closing its stream.
     ConnectionLost,
+    /// Who asked for a link did not show the credentials that the server asks for (`auth`).
+    Unauthenticated,
     /// A request that opens no channel, or a dialect that is not served.
     StreamRefused,
     /// A message that was refused; its stream may have ended.
@@ -41,7 +43,7 @@ pub enum Incident {
 
 impl Incident {
     /// All incidents, in the order of their counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AcceptFailed,
         Self::LinkLimit,
         Self::TlsFailed,
@@ -49,6 +51,7 @@ impl Incident {
         Self::NotHttp2,
         Self::KeepaliveTimeout,
         Self::ConnectionLost,
+        Self::Unauthenticated,
         Self::StreamRefused,
         Self::MessageRefused,
         Self::MessageStalled,
@@ -67,6 +70,7 @@ impl Incident {
             Self::NotHttp2 => "not_http2",
             Self::KeepaliveTimeout => "keepalive_timeout",
             Self::ConnectionLost => "connection_lost",
+            Self::Unauthenticated => "unauthenticated",
             Self::StreamRefused => "stream_refused",
             Self::MessageRefused => "message_refused",
             Self::MessageStalled => "message_stalled",
@@ -85,6 +89,7 @@ impl Incident {
             Self::NotHttp2 => "connection closed: not valid HTTP/2",
             Self::KeepaliveTimeout => "connection closed: no sign of life in time",
             Self::ConnectionLost => "connection closed by peer",
+            Self::Unauthenticated => "link refused: not authenticated",
             Self::StreamRefused => "stream refused",
             Self::MessageRefused => "message refused",
             Self::MessageStalled => "stream closed: message not completed in time",

@@ -1,16 +1,19 @@
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::Request;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request};
 use slim_compat_grpc::service::{self, Refusal};
 use tonic::Status;
 
 use super::reader::Reader;
 use super::{OpenStream, writer};
-use crate::datapath::{Framing, LinkId};
+use crate::datapath::{Framing, LinkId, Principal};
+use crate::link::gate::{Known, Visitor};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 
@@ -33,13 +36,23 @@ pub(super) enum Ended {
 pub(super) async fn serve_stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    peer: SocketAddr,
+    visitor: Rc<Visitor>,
     host: Rc<Host>,
     open: OpenStream,
 ) {
+    let Visitor { peer, certificate, gate } = &*visitor;
+    let peer = *peer;
     if let Err(refusal) = service::open_channel(&request) {
         return refuse(&host, respond, peer, Incident::StreamRefused, refusal);
     }
+    let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let principal = match gate.admit_or_delay(certificate, authorization, &host).await {
+        Ok(principal) => principal,
+        Err(error) => {
+            let refusal = Refusal::Status(Status::unauthenticated(error.to_string()));
+            return refuse(&host, respond, peer, Incident::Unauthenticated, refusal);
+        }
+    };
     let Some(place) = host.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
         return refuse(&host, respond, peer, Incident::LinkLimit, Refusal::Status(status));
@@ -49,7 +62,7 @@ pub(super) async fn serve_stream(
         return;
     };
     open.is_link();
-    let link = OpenLink::new(&host, peer);
+    let link = OpenLink::new(&host, peer, principal.clone());
     let mut reader = Reader::new(Rc::clone(&host), link.id, peer);
     let mut body = request.into_body();
     let ended = tokio::select! {
@@ -58,7 +71,7 @@ pub(super) async fn serve_stream(
         ended = writer::run(&host, link.id, &mut send) => ended,
     };
     let says_goodbye = matches!(ended, Ended::ByClient | Ended::Refused(..));
-    end(&host, &mut send, peer, ended);
+    end(&host, &mut send, &Known(peer, &principal), ended);
     // After its incident, so that who sees the link gone sees why.
     drop(link);
     if says_goodbye {
@@ -83,8 +96,8 @@ struct OpenLink {
 }
 
 impl OpenLink {
-    fn new(host: &Rc<Host>, peer: SocketAddr) -> Self {
-        let id = host.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc);
+    fn new(host: &Rc<Host>, peer: SocketAddr, principal: Principal) -> Self {
+        let id = host.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc, principal);
         Self { host: Rc::clone(host), id }
     }
 }
@@ -112,13 +125,13 @@ fn refuse(
 }
 
 /// Tells the client how its stream ended. A client that has gone is not told: sending fails then.
-fn end(host: &Host, send: &mut SendStream<Bytes>, peer: SocketAddr, ended: Ended) {
+fn end(host: &Host, send: &mut SendStream<Bytes>, peer: &dyn Display, ended: Ended) {
     match ended {
         Ended::ByClient | Ended::Finished => {
             let _ = send.send_trailers(service::trailers(&Status::ok("")));
         }
         Ended::Refused(incident, status) => {
-            host.report(incident, &peer, &status.message());
+            host.report(incident, peer, &status.message());
             let _ = send.send_trailers(service::trailers(&status));
         }
         // The slow consumer is logged by name where it is cut off.
@@ -126,7 +139,7 @@ fn end(host: &Host, send: &mut SendStream<Bytes>, peer: SocketAddr, ended: Ended
         // Clients that end properly cancel their stream, so only a lost connection is news.
         Ended::Broken(error) => {
             if error.is_io() {
-                host.report(Incident::ConnectionLost, &peer, &error);
+                host.report(Incident::ConnectionLost, peer, &error);
             }
         }
     }
