@@ -44,4 +44,5 @@ pub mod mls;
 pub mod node;
 pub mod policy;
 pub mod session;
+pub mod trust;
 pub mod version;

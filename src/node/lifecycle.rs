@@ -51,9 +51,9 @@ pub enum CheckError {
     /// The file itself is wrong.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A certificate or key that it names is.
+    /// A certificate, key or token that it names is.
     #[error("{file}: {error}\n  help: {}", error.hint())]
-    Tls {
+    Security {
         /// The configuration file.
         file: String,
         /// What is wrong.
@@ -68,7 +68,7 @@ pub enum CheckError {
 /// [`CheckError`].
 pub fn check(file: &Path) -> Result<Loaded, CheckError> {
     let loaded = slim_config::load(file)?;
-    super::check_tls(&loaded.config).map_err(|error| CheckError::Tls {
+    super::check_security(&loaded.config).map_err(|error| CheckError::Security {
         file: file.display().to_string(),
         error: error.into(),
     })?;
