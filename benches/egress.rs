@@ -14,6 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use slim_quic::datapath::{Core, Departure, Framing, LinkId, Postbox};
+use slim_quic::policy::Principal;
 use slim_wire::limits::{GRPC_MESSAGE_BYTES, LANES};
 use slim_wire::{Encoding, Envelope, FrameReader, Id, Name, Prefix};
 
@@ -109,8 +110,9 @@ impl Node {
             Protocol::Grpc => (Framing::Grpc, Encoding::D6),
             Protocol::Native => (Framing::Native, Encoding::Native),
         };
-        let source = core.open_link("bench", framing);
-        let targets: Vec<_> = (0..targets).map(|_| core.open_link("bench", framing)).collect();
+        let source = core.open_link("bench", framing, Principal::Nobody);
+        let targets: Vec<_> =
+            (0..targets).map(|_| core.open_link("bench", framing, Principal::Nobody)).collect();
         for &target in &targets {
             core.subscribe(target, encoding, DESTINATION, None).expect("within the limit");
             core.submit(target);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
 use slim_quic::datapath::{Framing, LinkId, Origin, Port, Table};
+use slim_quic::policy::Principal;
 use slim_wire::{Encoding, Header, Id, Name, Prefix, Space};
 
 /// Links that share the names.
@@ -61,7 +62,7 @@ fn bench(criterion: &mut Criterion, names: u64) {
 fn table(names: u64) -> (Table, LinkId) {
     let (mut core, _postbox) = single::core();
     let mut port = || {
-        let link = core.open_link("bench", Framing::Grpc);
+        let link = core.open_link("bench", Framing::Grpc, Principal::Nobody);
         Arc::clone(core.port(link).expect("just opened"))
     };
     let from = port().id();

@@ -114,8 +114,12 @@ fn config_check_accepts_every_example_whose_files_are_there() {
         if tutorial {
             assert_eq!(stdout.lines().count(), 1, "no warning: {stdout}");
         }
+        if file.ends_with("hardened.yaml") {
+            let policy = format!("{file}: profile hardened, policy enforce with 4 rules\n");
+            assert!(stdout.contains(&policy), "{stdout}");
+        }
     }
-    assert!(count >= 5, "{count}");
+    assert!(count >= 6, "{count}");
 }
 
 const MISSPELT: &str = r#"runtme: {}

@@ -83,7 +83,8 @@ pub enum JwtKey {
     Encoding(KeyData),
     /// `decoding`: checks; servers.
     Decoding(KeyData),
-    /// `autoresolve: true`: the issuer publishes its keys; servers.
+    /// `autoresolve: true`: the issuer, which `claims.issuer` has to name, publishes its keys;
+    /// servers.
     AutoResolve,
 }
 
@@ -254,7 +255,18 @@ fn read_jwt(value: Value<'_>, end: End) -> Option<Jwt> {
     let duration = section.optional("duration", Value::positive_duration);
     let key = section.required("key", |value| read_key(value, end));
     section.finish();
-    Some(Jwt { claims, duration: duration.unwrap_or(Duration::from_secs(3600)), key: key? })
+    let key = key?;
+    if key == JwtKey::AutoResolve && claims.issuer.is_none() {
+        return value.fail(
+            "expected `claims.issuer` with `key.autoresolve`, got none",
+            Some("name the issuer: otherwise whoever can publish keys is let in".into()),
+        );
+    }
+    if end == End::Checks && !claims.custom.is_empty() {
+        let message = "`claims.custom_claims` has no effect: only clients put claims into tokens";
+        value.warn(message, Some("it can be removed"));
+    }
+    Some(Jwt { claims, duration: duration.unwrap_or(Duration::from_secs(3600)), key })
 }
 
 fn read_claims(value: Value<'_>) -> Option<Claims> {

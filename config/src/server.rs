@@ -6,7 +6,6 @@ use crate::endpoint;
 use crate::metadata::{self, Metadata};
 use crate::section::Section;
 use crate::tls::{self, ServerTls};
-use crate::tree::Kind;
 use crate::value::Value;
 
 /// A listener (reference of 0.6, server block): an entry of `dataplane.servers` or
@@ -104,12 +103,12 @@ pub(crate) fn read(value: Value<'_>, role: Role) -> Option<Server> {
     const MIB: u32 = 1024 * 1024;
     let mut section = value.section()?;
     let endpoint = section.required("endpoint", endpoint::read_listener);
-    let tls = read_tls(&mut section, role);
+    let tls = read_tls(&mut section);
     let frame_mib = section.optional("max_frame_size", |v| v.integer(1..=15_u32));
     let streams = section.optional("max_concurrent_streams", |v| v.integer(1..=u32::MAX));
     let headers = section.optional("max_header_list_size", |v| v.integer(1024..=u32::MAX));
     let keepalive = section.optional("keepalive", read_keepalive);
-    let auth = section.optional("auth", |value| read_auth(value, role));
+    let auth = section.optional("auth", auth::read_server);
     let metadata = section.optional("metadata", metadata::read);
     let quic = match role {
         Role::Dataplane => section.optional("quic", read_quic),
@@ -130,41 +129,13 @@ pub(crate) fn read(value: Value<'_>, role: Role) -> Option<Server> {
     })
 }
 
-fn read_tls(section: &mut Section<'_>, role: Role) -> Option<Option<ServerTls>> {
+fn read_tls(section: &mut Section<'_>) -> Option<Option<ServerTls>> {
     let Some(value) = section.child("tls") else {
         let hint = "TLS is on by default: add `tls` with `cert_file` and `key_file`, or with \
                     `insecure: true` to serve without";
         return section.missing("tls", Some(hint.into()));
     };
-    if role == Role::Dataplane {
-        refuse_client_certificates(&value);
-    }
     tls::read_server(value)
-}
-
-/// A listener that let everyone in although certificates were asked for would be open unnoticed.
-fn refuse_client_certificates(tls: &Value<'_>) {
-    for (entry, value) in tls.fields() {
-        if matches!(entry.key.as_str(), "client_ca_file" | "client_ca_pem")
-            && !matches!(value.node.kind, Kind::Null)
-        {
-            value.fail::<()>(
-                "client certificates are not supported yet, so this server is not opened",
-                Some("remove the key, and restrict who reaches the port by other means".into()),
-            );
-        }
-    }
-}
-
-fn read_auth(value: Value<'_>, role: Role) -> Option<Auth> {
-    let auth = auth::read_server(value.clone())?;
-    if auth != Auth::None && role == Role::Dataplane {
-        return value.fail(
-            "authentication is not supported yet, so this server is not opened",
-            Some("remove the key, and restrict who reaches the port by other means".into()),
-        );
-    }
-    Some(auth)
 }
 
 fn read_ineffective(section: &mut Section<'_>) {

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use slim_wire::TextName;
+use slim_wire::{NameError, TextName};
 
 use crate::auth::{self, TokenSource};
 use crate::client::{self, Client};
@@ -235,7 +235,9 @@ fn read_route(value: Value<'_>, clients: Option<&Blocks<Client>>) -> Option<Rout
 fn read_name(value: Value<'_>) -> Option<TextName> {
     match value.text()?.parse() {
         Ok(name) => Some(name),
-        Err(error) => value.fail(error.to_string(), None),
+        Err(error @ NameError::TooLong { .. }) => value.fail(error.to_string(), None),
+        // The other errors would show a text that a placeholder stands for.
+        Err(_) => value.expected("`org/namespace/app`, with a decimal id or without"),
     }
 }
 

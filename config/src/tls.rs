@@ -98,14 +98,19 @@ pub(crate) fn read_server(value: Value<'_>) -> Option<Option<ServerTls>> {
     section.ineffective("include_system_ca_certs_pool", of_clients, Value::boolean);
     section.ineffective("ca_file", of_clients, Value::file_path);
     section.ineffective("ca_pem", of_clients, Value::owned_text);
-    let no_reload = "certificates are not loaded again yet";
-    section.ineffective("reload_client_ca_file", no_reload, Value::boolean);
-    section.ineffective("reload_interval", no_reload, Some);
+    let always = "files are read again every second";
+    section.ineffective("reload_client_ca_file", always, Value::boolean);
+    section.ineffective("reload_interval", always, Some);
     refuse_later_spelling(&mut section, "`client_ca_file` or `client_ca_pem`");
     // A key that is misspelt or of a later release is the better finding.
     let misspelt = section.has_unknown() || section.has_later_spelling();
     section.finish();
     let (identity, client_ca) = (identity.ok()?, client_ca.ok()?);
+    if insecure && client_ca.is_some() {
+        // The server would be open to all, though only some are to be let in.
+        let message = "`insecure: true` leaves nobody to ask clients for certificates";
+        return value.fail(message, Some("remove `insecure`, or what names `client_ca`".into()));
+    }
     match identity {
         Some(_) if insecure => {
             let message = "`insecure: true` leaves the certificate unused";
@@ -137,9 +142,9 @@ pub(crate) fn read_client(value: Value<'_>) -> Option<Option<ClientTls>> {
     let of_servers = "only servers check clients with it";
     section.ineffective("client_ca_file", of_servers, Value::file_path);
     section.ineffective("client_ca_pem", of_servers, Value::owned_text);
-    let no_reload = "certificates are not loaded again yet";
-    section.ineffective("reload_client_ca_file", no_reload, Value::boolean);
-    section.ineffective("reload_interval", no_reload, Some);
+    let always = "files are read again every second";
+    section.ineffective("reload_client_ca_file", always, Value::boolean);
+    section.ineffective("reload_interval", always, Some);
     refuse_later_spelling(&mut section, "`ca_file` or `ca_pem`");
     section.finish();
     let (authorities, identity) = (authorities.ok()?, identity.ok()?);

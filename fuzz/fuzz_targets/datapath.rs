@@ -16,6 +16,7 @@ use slim_quic::datapath::{
     Core, CoreConfig, Counters, Departure, Framing, LinkId, Mailboxes, Marks, Postbox, SlowLog,
     Wake,
 };
+use slim_quic::policy::Principal;
 use slim_wire::{Class, Encoding, Envelope, Flags, Header, Id, Kind, Name, Prefix};
 
 const CORES: usize = 3;
@@ -212,7 +213,7 @@ impl Node {
     fn open(&mut self, core: usize) {
         if self.links.len() < LINKS {
             self.links.push(Link {
-                id: self.cores[core % CORES].open_link("fuzz", Framing::Grpc),
+                id: self.cores[core % CORES].open_link("fuzz", Framing::Grpc, Principal::Nobody),
                 open: true,
                 subscriptions: BTreeSet::new(),
                 reader: MessageReader::new(usize::MAX),

@@ -16,6 +16,7 @@ use slim_quic::datapath::{
     Core, CoreConfig, Counters, DATAGRAMS, Departure, Framing, LinkId, Mailboxes, Marks, Postbox,
     SlowLog, Wake,
 };
+use slim_quic::policy::Principal;
 use slim_wire::session::{self, Session};
 use slim_wire::{
     Class, Encoding, Envelope, Flags, FrameReader, Header, Id, Kind, Name, Prefix, SessionIds,
@@ -134,7 +135,7 @@ impl Node {
             AnyFraming::Node { number } => (Framing::Node(1 + u64::from(number)), 0),
         };
         let core = &mut self.cores[core];
-        let id = core.open_link("fuzz", framing);
+        let id = core.open_link("fuzz", framing, Principal::Nobody);
         core.allow_datagrams(id, datagrams);
         core.subscribe(id, Encoding::Native, DESTINATION, None).expect("within the limit");
         core.submit(id);

@@ -10,13 +10,15 @@ use slotmap::SlotMap;
 use thiserror::Error;
 
 use super::announce::Announcer;
-use super::counters::{Counters, DropReason};
+use super::counters::{Counters, DropReason, RefuseReason};
 use super::egress::{Chunk, Egress};
 use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
 use super::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
+use super::violation::{Act, Violation};
+use crate::policy::{Mode, Policy, Principal, View};
 
 /// What an operator may choose about a core.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,9 @@ pub struct Core {
     pub(super) counters: Arc<Counters>,
     pub(super) targets: Targets,
     announcer: Option<Announcer>,
+    policy: Policy,
+    /// The last thing that the policy does not allow, for the log.
+    violation: Option<Violation>,
     slow_log: Arc<SlowLog>,
     clocks: SlowClocks,
     /// The deadline that the driver of this core knows of. A clock may be noted late for it, but
@@ -74,6 +79,8 @@ const TURN_CHANGES: usize = 2048;
 /// A link as its own core knows it.
 pub(super) struct Link {
     pub(super) egress: Egress,
+    /// What the policy allows it.
+    view: View,
     subscriptions: HashSet<(Space, Name)>,
     batch: Vec<Change>,
     submitted: bool,
@@ -139,6 +146,22 @@ pub enum SubscribeError {
         /// The core's share of `limits.subscriptions`.
         limit: usize,
     },
+    /// The policy does not allow the name to whom the link belongs.
+    #[error("policy: this name is not allowed to {principal}")]
+    NotAllowed {
+        /// Whom the link belongs to.
+        principal: Principal,
+    },
+}
+
+impl SubscribeError {
+    /// As what it counts.
+    pub fn refuse_reason(&self) -> RefuseReason {
+        match self {
+            Self::Limit { .. } | Self::CoreLimit { .. } => RefuseReason::SubscriptionLimit,
+            Self::NotAllowed { .. } => RefuseReason::NotAllowed,
+        }
+    }
 }
 
 impl Core {
@@ -156,6 +179,8 @@ impl Core {
             mail,
             counters,
             targets: Targets::default(),
+            policy: Policy::default(),
+            violation: None,
             announcer: config.announces.then(Announcer::default),
             slow_log,
             clocks: SlowClocks::new(config.slow_consumer),
@@ -167,6 +192,12 @@ impl Core {
             ready: Vec::new(),
             driver: None,
         }
+    }
+
+    /// Judges links that are opened from now on by another policy than the open one.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Which core this is.
@@ -184,14 +215,17 @@ impl Core {
         &self.config.marks
     }
 
-    /// Adds a link that speaks `framing`; `peer` is the address of its other end.
-    pub fn open_link(&mut self, peer: &str, framing: Framing) -> LinkId {
+    /// Adds a link that speaks `framing`; `peer` is the address of its other end, and `principal`
+    /// who that is.
+    pub fn open_link(&mut self, peer: &str, framing: Framing, principal: Principal) -> LinkId {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
+        let view = self.policy.view(&principal);
         let key = self.links.insert_with_key(|key| {
-            let port = Arc::new(Port::new(LinkId { core, key }, framing, peer));
+            let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
+                view,
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,
@@ -255,6 +289,13 @@ impl Core {
         if link.subscriptions.contains(&key) {
             return Ok(());
         }
+        if !link.view.may_subscribe(&name) && !self.tolerate(id, Act::Subscribe, name) {
+            let principal = self.port(id).map(|port| port.principal().clone());
+            return Err(SubscribeError::NotAllowed { principal: principal.unwrap_or_default() });
+        }
+        let Some(link) = self.links.get_mut(id.key) else {
+            return Ok(());
+        };
         let limit = self.config.subscriptions_per_link;
         if link.subscriptions.len() >= limit {
             return Err(SubscribeError::Limit { limit });
@@ -513,7 +554,8 @@ impl Core {
     /// has been handled.
     pub fn flush(&mut self) {
         self.mail.flush();
-        if std::mem::take(&mut self.rearm) || !self.slow_events.is_empty() {
+        let to_log = !self.slow_events.is_empty() || self.violation.is_some();
+        if std::mem::take(&mut self.rearm) || to_log {
             // The core has a deadline to mind, or lines to log.
             self.mail.wake_self();
         }
@@ -529,6 +571,33 @@ impl Core {
     pub fn deadline(&mut self) -> Option<Instant> {
         self.armed = self.clocks.deadline().into_iter().chain(self.next_sweep).min();
         self.armed
+    }
+
+    /// Whether the link may publish as the source of a message, or does so and is watched only.
+    #[inline]
+    pub(super) fn may_publish(&mut self, id: LinkId, source: Name) -> bool {
+        match self.links.get(id.key) {
+            Some(link) if !link.view.may_publish_as(&source) => {
+                self.tolerate(id, Act::Publish, source)
+            }
+            _ => true,
+        }
+    }
+
+    /// Counts and notes what the policy does not allow; returns whether it is let pass.
+    #[cold]
+    fn tolerate(&mut self, id: LinkId, act: Act, name: Name) -> bool {
+        let tolerated = self.policy.mode() == Mode::Observe;
+        self.counters.violations.add(1);
+        if let Some(port) = self.port(id) {
+            self.violation = Some(Violation::new(port, act, name, tolerated));
+        }
+        tolerated
+    }
+
+    /// What the policy does not allow, the last of it since the last call, for the log.
+    pub fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
     }
 
     /// Slow consumers since the last call, for the log.

@@ -73,6 +73,8 @@ reasons! {
         Unauthentic = "unauthentic",
         /// It may pass no more nodes.
         Expired = "expired",
+        /// The policy does not allow its name to who sent it.
+        NotAllowed = "not_allowed",
     }
 }
 
@@ -111,6 +113,8 @@ pub struct Counters {
     pub links: Counter,
     /// Subscriptions of this core's links, now.
     pub subscriptions: Counter,
+    /// Subscriptions and messages that the policy does not allow, let pass or not.
+    pub violations: Counter,
     /// Links cut off for being too slow.
     pub evicted: Counter,
     /// Times that a source was not read for a while because its only target was behind.

@@ -7,7 +7,7 @@ use slim_wire::limits::PACKING_THRESHOLD_BYTES;
 use slim_wire::{Class, Encoding, Envelope, Frames, Header, Pieces, Space};
 
 use super::core::{Core, CoreConfig};
-use super::counters::{Counters, DropReason};
+use super::counters::{Counters, DropReason, RefuseReason};
 use super::mailbox::Mail;
 use super::port::{Admission, CoreId, Framing, LinkId, Load, Port};
 use super::table::Origin;
@@ -56,6 +56,12 @@ impl Core {
     /// others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere { elsewhere: None };
+        if !self.may_publish(from, envelope.header.source) {
+            for _ in 0..envelope.messages {
+                self.counters.refuse(RefuseReason::NotAllowed);
+            }
+            return forwarded;
+        }
         let origin = self.origin(from);
         let Self { replica, config, counters, targets, .. } = self;
         let (core, load) = (from.core, Load::of(envelope));

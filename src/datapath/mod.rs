@@ -18,6 +18,7 @@ mod port;
 mod replica;
 mod slow;
 mod table;
+mod violation;
 
 pub use self::core::{Core, CoreConfig, Departure, Fate, SubscribeError};
 pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
@@ -28,6 +29,7 @@ pub use self::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 pub use self::replica::{Change, Ordered, Replica, Sequencer, Submission};
 pub use self::slow::{SlowConsumer, SlowLog, SlowState};
 pub use self::table::{Origin, Table};
+pub use self::violation::{Act, Violation};
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -6,6 +6,8 @@ use slim_wire::limits::HEADER_BYTES;
 use slim_wire::{Class, Encoding, Envelope, Header};
 use slotmap::DefaultKey;
 
+use crate::policy::Principal;
+
 /// A core of this node, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CoreId(pub u16);
@@ -113,6 +115,7 @@ pub struct Port {
     id: LinkId,
     framing: Framing,
     peer: Box<str>,
+    principal: Principal,
     name: OnceLock<Box<str>>,
     queued: AtomicUsize,
     evicting: AtomicBool,
@@ -126,11 +129,17 @@ impl Port {
             id,
             framing,
             peer: peer.into(),
+            principal: Principal::Nobody,
             name: OnceLock::new(),
             queued: AtomicUsize::new(0),
             evicting: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// The same, of somebody who has proved to be `principal`.
+    pub fn of(self, principal: Principal) -> Self {
+        Self { principal, ..self }
     }
 
     /// The link behind it.
@@ -152,6 +161,11 @@ impl Port {
     /// The address of the other end.
     pub fn peer(&self) -> &str {
         &self.peer
+    }
+
+    /// Whom the link belongs to.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
     }
 
     /// The first name that the link subscribed to; empty before that.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::datapath::Core;
+use crate::link::gate::REFUSAL_DELAY;
 use crate::link::incident::{Incident, IncidentLog, Incidents};
 
 /// Limits of every link; see the `limits` block of the configuration.
@@ -46,7 +47,12 @@ pub struct Host {
     /// The tasks of all connections and streams.
     pub tasks: TaskTracker,
     incident_log: IncidentLog,
+    /// Those who are kept waiting before they are refused.
+    delays: Arc<Semaphore>,
 }
+
+/// So many are kept waiting at a time on a core; others are refused at once.
+const DELAYS: usize = 256;
 
 impl Host {
     /// A host without links.
@@ -67,6 +73,7 @@ impl Host {
             node_id,
             tasks: TaskTracker::new(),
             incident_log: IncidentLog::default(),
+            delays: Arc::new(Semaphore::new(DELAYS)),
         }
     }
 
@@ -78,6 +85,17 @@ impl Host {
             known.releases()
         );
         self.report(Incident::OtherRelease, peer, &detail);
+    }
+
+    /// A place among those who are kept waiting before they are refused; `None` when all are
+    /// taken.
+    pub(super) fn take_delay(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.delays).try_acquire_owned().ok()
+    }
+
+    /// How long they are kept waiting: shorter than a handshake may take.
+    pub(super) fn refusal_delay(&self) -> Duration {
+        REFUSAL_DELAY.min(self.limits.handshake / 2)
     }
 
     /// Counts and logs an incident.

@@ -25,6 +25,8 @@ pub enum Incident {
     KeepaliveTimeout,
     /// The connection ended without the client closing its stream.
     ConnectionLost,
+    /// Who asked for a link did not show the credentials that the server asks for (`auth`).
+    Unauthenticated,
     /// A request that opens no channel, or a dialect that is not served.
     StreamRefused,
     /// A message that was refused; its stream may have ended.
@@ -43,7 +45,7 @@ pub enum Incident {
 
 impl Incident {
     /// All incidents, in the order of their counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AcceptFailed,
         Self::LinkLimit,
         Self::TlsFailed,
@@ -51,6 +53,7 @@ impl Incident {
         Self::NotHttp2,
         Self::KeepaliveTimeout,
         Self::ConnectionLost,
+        Self::Unauthenticated,
         Self::StreamRefused,
         Self::MessageRefused,
         Self::MessageStalled,
@@ -70,6 +73,7 @@ impl Incident {
             Self::NotHttp2 => "not_http2",
             Self::KeepaliveTimeout => "keepalive_timeout",
             Self::ConnectionLost => "connection_lost",
+            Self::Unauthenticated => "unauthenticated",
             Self::StreamRefused => "stream_refused",
             Self::MessageRefused => "message_refused",
             Self::MessageStalled => "message_stalled",
@@ -89,6 +93,7 @@ impl Incident {
             Self::NotHttp2 => "connection closed: not valid HTTP/2",
             Self::KeepaliveTimeout => "connection closed: no sign of life in time",
             Self::ConnectionLost => "connection closed by peer",
+            Self::Unauthenticated => "link refused: not authenticated",
             Self::StreamRefused => "stream refused",
             Self::MessageRefused => "message refused",
             Self::MessageStalled => "stream closed: message not completed in time",

@@ -1,10 +1,14 @@
 //! Sockets to envelopes and back. A link decides nothing about who gets what.
 
+mod certificate;
 mod flow;
+mod gate;
 pub mod grpc;
 mod host;
 mod incident;
 pub mod quic;
 
+pub use certificate::principal_of;
+pub use gate::{Gate, Unauthenticated, Visitor};
 pub use host::{Host, LinkLimits, Places};
 pub use incident::{Incident, Incidents, RateLimit};

@@ -20,11 +20,13 @@ use super::listener::{CoreListener, take_quic};
 use super::published::PublishedUplink;
 use super::uplink::{Uplink, keep_up};
 use crate::datapath::{
-    Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Wake,
+    Act, Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Violation,
+    Wake,
 };
 use crate::link::quic::settings::{self, QuicSettings};
 use crate::link::quic::{Crossing, Dials, Driver};
 use crate::link::{Host, Incidents, LinkLimits, Places, RateLimit};
+use crate::policy::Policy;
 
 /// Wakes a core that has mail.
 #[derive(Debug, Default)]
@@ -143,7 +145,8 @@ async fn run(
     let (slow_log, places) = (spec.slow_log, spec.places);
     let id = mail.core();
     let node_id = format!("slim-{node:016x}").into();
-    let core = Core::new(core_config(&config, cores), mail, counters, slow_log);
+    let core = Core::new(core_config(&config, cores), mail, counters, slow_log)
+        .with_policy(Policy::new(&config.policy));
     let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents, node_id));
     let dials = Rc::<Dials>::default();
     let endpoint = settings::endpoint(id, QuicSettings::default());
@@ -214,17 +217,23 @@ async fn take_steps(
 /// Handles the core's mail and deadlines, for ever.
 async fn take_turns(host: Rc<Host>, bell: Arc<Bell>) {
     let lines = SlowState::ALL.map(|_| RateLimit::default());
+    let violations = RateLimit::default();
     loop {
         let deadline = host.core.borrow_mut().deadline();
         tokio::select! {
             () = bell.0.notified() => {}
             () = sleep_until(deadline) => {}
         }
-        let events = {
+        let (events, violation) = {
             let mut core = host.core.borrow_mut();
             core.turn(Instant::now());
-            core.take_slow_events()
+            (core.take_slow_events(), core.take_violation())
         };
+        if let Some(violation) = violation
+            && let Some(left_out) = violations.admit(Instant::now())
+        {
+            log_violation(&violation, left_out);
+        }
         for event in &events {
             if let Some(left_out) = lines[event.state as usize].admit(Instant::now()) {
                 log_slow_consumer(event, left_out);
@@ -233,6 +242,16 @@ async fn take_turns(host: Rc<Host>, bell: Arc<Bell>) {
         // Whatever the mail made ready comes before more mail.
         tokio::task::yield_now().await;
     }
+}
+
+fn log_violation(violation: &Violation, left_out: u64) {
+    let Violation { principal, peer, act, name, tolerated } = violation;
+    let act = match act {
+        Act::Subscribe => "subscribe to",
+        Act::Publish => "publish as",
+    };
+    let verdict = if *tolerated { "let pass (policy.mode: observe)" } else { "refused" };
+    warn!(%principal, %peer, %name, left_out, "policy does not allow to {act} the name: {verdict}");
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

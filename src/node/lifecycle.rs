@@ -51,9 +51,9 @@ pub enum CheckError {
     /// The file itself is wrong.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A certificate or key that it names is.
+    /// A certificate, key or token that it names is.
     #[error("{file}: {error}\n  help: {}", error.hint())]
-    Tls {
+    Security {
         /// The configuration file.
         file: String,
         /// What is wrong.
@@ -62,17 +62,17 @@ pub enum CheckError {
 }
 
 /// Reports what is wrong with a configuration file and with the certificates that it names,
-/// without binding or connecting. Returns the warnings.
+/// without binding or connecting.
 ///
 /// # Errors
 /// [`CheckError`].
-pub fn check(file: &Path) -> Result<Diagnostics, CheckError> {
-    let Loaded { config, warnings } = slim_config::load(file)?;
-    super::check_tls(&config).map_err(|error| CheckError::Tls {
+pub fn check(file: &Path) -> Result<Loaded, CheckError> {
+    let loaded = slim_config::load(file)?;
+    super::check_security(&loaded.config).map_err(|error| CheckError::Security {
         file: file.display().to_string(),
         error: error.into(),
     })?;
-    Ok(warnings)
+    Ok(loaded)
 }
 
 /// Runs a node until a signal stops it. `warnings` are the configuration's, for the log.

@@ -3,6 +3,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use slim_config::Server;
 use slim_wire::Fault;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -10,11 +11,13 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::security::Security;
 use crate::datapath::CoreId;
 use crate::link::grpc::{Http2Settings, serve_connection};
 use crate::link::quic::Listening;
 use crate::link::quic::settings::{self, QuicSettings};
-use crate::link::{Host, Incident};
+use crate::link::{Gate, Host, Incident, Visitor, principal_of};
+use crate::policy::Principal;
 
 /// A listener that cannot be had.
 #[derive(Debug, Error)]
@@ -48,9 +51,9 @@ impl BindError {
 /// the same number.
 pub(super) struct BoundServer {
     pub(super) address: SocketAddr,
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) quic: Option<(Arc<quinn_proto::ServerConfig>, QuicSettings)>,
+    pub(super) security: Security,
     settings: Http2Settings,
+    quic: QuicSettings,
     listeners: Vec<TcpListener>,
     sockets: Vec<UdpSocket>,
 }
@@ -58,7 +61,8 @@ pub(super) struct BoundServer {
 /// One core's listener of one server.
 pub(super) struct CoreListener {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
+    gate: Arc<Gate>,
     settings: Http2Settings,
     quic: Option<CoreSocket>,
 }
@@ -66,18 +70,12 @@ pub(super) struct CoreListener {
 /// One core's socket of one server.
 struct CoreSocket {
     socket: UdpSocket,
-    config: Arc<quinn_proto::ServerConfig>,
+    config: Arc<ArcSwap<quinn_proto::ServerConfig>>,
     settings: QuicSettings,
 }
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 1024;
-
-/// How a server's connections are secured.
-pub(super) struct Security {
-    pub(super) grpc: Option<TlsAcceptor>,
-    pub(super) quic: Option<Arc<quinn_proto::ServerConfig>>,
-}
 
 /// A free port of TCP may be taken in UDP; so many are tried.
 const PORTS: usize = 16;
@@ -100,9 +98,8 @@ pub(super) fn bind_server(
             Err(_) => {}
         }
     };
-    let quic = security.quic.map(|config| (config, quic_settings(server)));
-    let (tls, settings) = (security.grpc, http2_settings(server));
-    Ok(BoundServer { address, tls, quic, settings, listeners, sockets })
+    let (settings, quic) = (http2_settings(server), quic_settings(server));
+    Ok(BoundServer { address, security, settings, quic, listeners, sockets })
 }
 
 /// How QUIC is spoken at a server.
@@ -171,16 +168,14 @@ impl BoundServer {
     /// Each core's share of all servers.
     pub(super) fn split(servers: Vec<Self>, cores: usize) -> Vec<Vec<CoreListener>> {
         let mut shares: Vec<Vec<CoreListener>> = (0..cores).map(|_| Vec::new()).collect();
-        for Self { tls, quic, settings, listeners, sockets, .. } in servers {
+        for Self { security, settings, quic, listeners, sockets, .. } in servers {
             let mut sockets = sockets.into_iter();
             for (share, listener) in shares.iter_mut().zip(listeners) {
-                let quic = quic.as_ref().zip(sockets.next());
-                let quic = quic.map(|((config, settings), socket)| CoreSocket {
-                    socket,
-                    config: Arc::clone(config),
-                    settings: *settings,
-                });
-                share.push(CoreListener { listener, tls: tls.clone(), settings, quic });
+                let Security { grpc: tls, quic: config, gate } = security.clone();
+                let socket = config.zip(sockets.next());
+                let socket =
+                    socket.map(|(config, socket)| CoreSocket { socket, config, settings: quic });
+                share.push(CoreListener { listener, tls, gate, settings, quic: socket });
             }
         }
         shares
@@ -192,7 +187,8 @@ pub(super) fn take_quic(listeners: &mut [CoreListener], core: CoreId) -> Vec<Lis
     let sockets = listeners.iter_mut().enumerate();
     let listening = sockets.filter_map(|(server, listener)| {
         let CoreSocket { socket, config, settings } = listener.quic.take()?;
-        Some(Listening { socket, server, endpoint: settings::endpoint(core, settings), config })
+        let (endpoint, gate) = (settings::endpoint(core, settings), Arc::clone(&listener.gate));
+        Some(Listening { socket, server, endpoint, config, gate })
     });
     listening.collect()
 }
@@ -207,8 +203,10 @@ impl CoreListener {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let serve =
-                        serve(stream, peer, self.tls.clone(), self.settings, Rc::clone(&host));
+                    let (gate, tls) = (Arc::clone(&self.gate), self.tls.as_ref());
+                    let visitor = Visitor { peer, certificate: Principal::Nobody, gate };
+                    let tls = tls.map(|tls| TlsAcceptor::from(tls.load_full()));
+                    let serve = serve(stream, visitor, tls, self.settings, Rc::clone(&host));
                     host.tasks.spawn_local(serve);
                 }
                 Err(error) => {
@@ -223,12 +221,12 @@ impl CoreListener {
 
 async fn serve(
     stream: TcpStream,
-    peer: SocketAddr,
+    mut visitor: Visitor,
     tls: Option<TlsAcceptor>,
     settings: Http2Settings,
     host: Rc<Host>,
 ) {
-    let accepted = Instant::now();
+    let (peer, accepted) = (visitor.peer, Instant::now());
     let Some(_connection) = host.places.take_connection() else {
         return host.report(Incident::LinkLimit, &peer, &"connections");
     };
@@ -236,7 +234,7 @@ async fn serve(
         return host.report(Incident::ConnectionLost, &peer, &error);
     }
     let Some(tls) = tls else {
-        return serve_connection(stream, peer, accepted, settings, host).await;
+        return serve_connection(stream, visitor, accepted, settings, host).await;
     };
     let handshake = tokio::time::timeout(host.limits.handshake, tls.accept(stream));
     let handshake = tokio::select! {
@@ -244,7 +242,10 @@ async fn serve(
         () = host.finish.cancelled() => return,
     };
     match handshake {
-        Ok(Ok(stream)) => serve_connection(stream, peer, accepted, settings, host).await,
+        Ok(Ok(stream)) => {
+            visitor.certificate = principal_of(stream.get_ref().1.peer_certificates());
+            serve_connection(stream, visitor, accepted, settings, host).await;
+        }
         Ok(Err(error)) => host.report(Incident::TlsFailed, &peer, &error),
         Err(_) => host.report(Incident::HandshakeTimeout, &peer, &"TLS handshake"),
     }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::core::CoreHandle;
+use super::watch::Reloads;
 use crate::datapath::{Counter, Counters, DropReason, RefuseReason, SlowLog};
 use crate::link::{Incident, Incidents};
 
@@ -157,6 +158,17 @@ pub const METRICS: &[Metric] = &[
             kinds.map(|kind| (label("kind", kind.as_str()), node.incidents(*kind))).collect()
         },
     },
+    Metric {
+        name: "slim_reloads_total",
+        kind: "counter",
+        labels: "result",
+        help: "Changes of certificates and keys in files: taken, or refused and kept as before",
+        read: |node| {
+            let Reloads { taken, refused } = &*node.reloads;
+            let counts = [("taken", taken), ("refused", refused)];
+            counts.map(|(result, count)| (label("result", result), count.value())).to_vec()
+        },
+    },
 ];
 
 fn label(name: &'static str, value: &str) -> Vec<(&'static str, String)> {
@@ -181,12 +193,13 @@ fn slow_consumers(node: &Observed) -> Vec<Sample> {
 pub(super) struct Observed {
     cores: Arc<[(Arc<Counters>, Arc<Incidents>)]>,
     slow_log: Arc<SlowLog>,
+    reloads: Arc<Reloads>,
 }
 
 impl Observed {
-    pub(super) fn new(cores: &[CoreHandle], slow_log: Arc<SlowLog>) -> Self {
+    pub(super) fn new(cores: &[CoreHandle], slow_log: Arc<SlowLog>, reloads: Arc<Reloads>) -> Self {
         let of = |core: &CoreHandle| (Arc::clone(&core.counters), Arc::clone(&core.incidents));
-        Self { cores: cores.iter().map(of).collect(), slow_log }
+        Self { cores: cores.iter().map(of).collect(), slow_log, reloads }
     }
 
     /// Resolves once no message is on its way between cores.

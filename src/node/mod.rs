@@ -7,8 +7,10 @@ mod listener;
 pub mod logging;
 mod metrics;
 mod published;
+mod security;
 mod tls;
 mod uplink;
+mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
@@ -17,22 +19,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use slim_config::{Config, Server};
+use slim_config::{Auth, Config, Server};
 use slim_wire::Fault;
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::core::{CoreHandle, CoreSpec, Step};
 pub use self::listener::BindError;
-use self::listener::{BoundServer, Security, bind_server};
+use self::listener::{BoundServer, bind_server};
 pub use self::metrics::METRICS;
 use self::metrics::Observed;
-use self::published::PublishedUplink;
 pub use self::tls::TlsError;
-use self::uplink::Uplink;
+use self::watch::{Watcher, Watching};
 use crate::datapath::{Mailboxes, SlowLog, Wake};
+use crate::identity::IdentityError;
 use crate::link::Places;
-use crate::link::quic::{Crossing, settings};
+use crate::link::quic::Crossing;
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -48,6 +50,14 @@ pub enum StartError {
         /// What is wrong.
         source: TlsError,
     },
+    /// A key or token of `auth` cannot be used.
+    #[error("services.{block}.auth: {source}")]
+    Auth {
+        /// The service's id, and where in it.
+        block: String,
+        /// What is wrong.
+        source: IdentityError,
+    },
     /// A thread or runtime cannot be had from the system.
     #[error("start of {what}: {source}")]
     System {
@@ -62,7 +72,7 @@ impl StartError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Bind(_) | Self::Tls { .. } => Fault::Config,
+            Self::Bind(_) | Self::Tls { .. } | Self::Auth { .. } => Fault::Config,
             Self::System { .. } => Fault::Internal,
         }
     }
@@ -72,6 +82,9 @@ impl StartError {
         match self {
             Self::Bind(error) => error.hint(),
             Self::Tls { source, .. } => source.hint(),
+            Self::Auth { .. } => {
+                "name a file that can be read, or a text, with a key of the algorithm and format given"
+            }
             Self::System { .. } => "the system is short of threads or file descriptors",
         }
     }
@@ -84,6 +97,7 @@ pub struct Node {
     observed: Observed,
     ready: Arc<AtomicBool>,
     drain_timeout: Duration,
+    _watching: Watching,
 }
 
 /// How a drain ended.
@@ -104,9 +118,10 @@ impl Node {
     /// [`StartError`]; nothing is left running then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let count = cores_of(config);
-        let uplinks = uplinks(config)?;
-        let published = published_uplinks(config)?;
-        let servers = bind_servers(config, count)?;
+        let mut watcher = Watcher::new()?;
+        let uplinks = uplink::uplinks(config, &mut watcher)?;
+        let published = published::published_uplinks(config, &mut watcher)?;
+        let servers = bind_servers(config, count, &mut watcher)?;
         // Never 0, which stands for no node.
         let node = RandomState::new().build_hasher().finish() | 1;
         let addresses = servers.iter().map(|server| server.address).collect();
@@ -142,10 +157,11 @@ impl Node {
                 places: places.clone(),
             })?);
         }
-        let observed = Observed::new(&cores, slow_log);
+        let watching = watcher.start()?;
+        let observed = Observed::new(&cores, slow_log, Arc::clone(&watching.reloads));
         let ready = Arc::new(AtomicBool::new(true));
         let drain_timeout = config.runtime.drain_timeout;
-        Ok(Self { cores, servers: addresses, observed, ready, drain_timeout })
+        Ok(Self { cores, servers: addresses, observed, ready, drain_timeout, _watching: watching })
     }
 
     /// The addresses of the data-plane servers, with the ports that the system chose.
@@ -202,7 +218,7 @@ fn cores_of(config: &Config) -> usize {
     match config.runtime.n_cores {
         0 => available,
         wanted if wanted > available => {
-            tracing::warn!(wanted, available, "runtime.n_cores exceeds the machine; using all");
+            warn!(wanted, available, "runtime.n_cores exceeds the machine; using all");
             available
         }
         wanted => wanted,
@@ -210,13 +226,18 @@ fn cores_of(config: &Config) -> usize {
 }
 
 /// Every data-plane listener of every service, with its log lines.
-fn bind_servers(config: &Config, cores: usize) -> Result<Vec<BoundServer>, StartError> {
+fn bind_servers(
+    config: &Config,
+    cores: usize,
+    watcher: &mut Watcher,
+) -> Result<Vec<BoundServer>, StartError> {
     let mut bound = Vec::new();
     for service in &config.services {
         info!(target: "slim", "Starting service: {}", service.id);
         info!(target: "slim_service::service", "starting service");
         for (index, server) in service.dataplane.servers.iter().enumerate() {
-            bound.push(start_server(&service.id, index, server, cores)?);
+            let block = format!("{}.dataplane.servers[{index}]", service.id);
+            bound.push(start_server(&block, server, cores, watcher)?);
         }
         info!(target: "slim", service = %service.id, "service started");
     }
@@ -224,57 +245,37 @@ fn bind_servers(config: &Config, cores: usize) -> Result<Vec<BoundServer>, Start
 }
 
 fn start_server(
-    service: &str,
-    index: usize,
+    block: &str,
     server: &Server,
     cores: usize,
+    watcher: &mut Watcher,
 ) -> Result<BoundServer, StartError> {
     info!(target: "slim_service::service", "starting server {}", server.endpoint);
     info!(target: "slim_service::service", "server configured: setting it up config={server:?}");
-    let security = security(service, index, server)?;
+    let security = security::of_server(block, server, watcher)?;
+    if server.auth != Auth::None && server.tls.is_none() {
+        warn!(target: "slim", "Auth is enabled without TLS. This is not recommended.");
+    }
     let bound = bind_server(server, security, cores)?;
     info!(
         target: "slim_config::grpc::server",
         address = %bound.address,
-        tls = bound.tls.is_some(),
-        quic = bound.quic.is_some(),
+        tls = bound.security.grpc.is_some(),
+        quic = bound.security.quic.is_some(),
         "running service"
     );
     Ok(bound)
 }
 
-fn security(service: &str, index: usize, server: &Server) -> Result<Security, StartError> {
-    let error =
-        |source| StartError::Tls { block: format!("{service}.dataplane.servers[{index}]"), source };
-    let grpc = server.tls.as_ref().map(tls::acceptor).transpose().map_err(error)?;
-    let quic = match server.quic.enabled {
-        true => {
-            let tls = tls::quic_server(server.tls.as_ref()).map_err(error)?;
-            let settings = listener::quic_settings(server);
-            Some(settings::server(tls, settings).expect("the suites of QUIC are there"))
-        }
-        false => None,
-    };
-    Ok(Security { grpc, quic })
-}
-
-fn uplinks(config: &Config) -> Result<Vec<Uplink>, StartError> {
-    uplink::uplinks(config)
-        .map_err(|source| StartError::Tls { block: "dataplane.clients".into(), source })
-}
-
-fn published_uplinks(config: &Config) -> Result<Vec<PublishedUplink>, StartError> {
-    published::published_uplinks(config)
-        .map_err(|source| StartError::Tls { block: "dataplane.clients".into(), source })
-}
-
-/// Whether the certificates and keys of all servers can be used.
-fn check_tls(config: &Config) -> Result<(), StartError> {
+/// Whether the certificates and keys of all servers and clients can be used.
+fn check_security(config: &Config) -> Result<(), StartError> {
+    let mut watcher = Watcher::new()?;
     for service in &config.services {
         for (index, server) in service.dataplane.servers.iter().enumerate() {
-            security(&service.id, index, server)?;
+            let block = format!("{}.dataplane.servers[{index}]", service.id);
+            security::of_server(&block, server, &mut watcher)?;
         }
     }
-    uplinks(config)?;
-    published_uplinks(config).map(|_| ())
+    uplink::uplinks(config, &mut watcher)?;
+    published::published_uplinks(config, &mut watcher).map(|_| ())
 }

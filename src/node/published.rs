@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use http::{Request, Uri};
+use arc_swap::ArcSwap;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slim_compat_grpc::{D6, Dialect};
@@ -12,35 +15,59 @@ use slim_config::{Client, Config, Dataplane, Release, Scheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::tls::{self, TlsError};
 use super::uplink::begin_again;
+use super::watch::Watcher;
+use super::{StartError, security};
 use crate::link::Host;
 use crate::link::grpc::{PublishedNode, PublishedRelease, serve_uplink};
 use crate::link::quic::LinkEnd;
+use crate::trust::Credentials;
 
 /// A link to a published node, to be kept up for as long as this node runs.
 #[derive(Clone)]
 pub(super) struct PublishedUplink {
     host: String,
     port: u16,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Arc<ArcSwap<ClientConfig>>>,
+    credentials: Credentials,
     node: PublishedNode,
 }
 
-/// The links to published nodes that the configuration asks for.
-pub(super) fn published_uplinks(config: &Config) -> Result<Vec<PublishedUplink>, TlsError> {
-    let planes = config.services.iter().map(|service| &service.dataplane);
-    let clients = planes.flat_map(|plane| plane.clients.iter().map(move |client| (plane, client)));
-    let published = clients.filter(|(_, client)| client.endpoint.scheme != Scheme::Quic);
-    published.map(|(plane, client)| uplink(plane, client)).collect()
+/// The links to published nodes that the configuration asks for, whose files are watched.
+pub(super) fn published_uplinks(
+    config: &Config,
+    watcher: &mut Watcher,
+) -> Result<Vec<PublishedUplink>, StartError> {
+    let mut uplinks = Vec::new();
+    for service in &config.services {
+        for (index, client) in service.dataplane.clients.iter().enumerate() {
+            if client.endpoint.scheme != Scheme::Quic {
+                let block = format!("{}.dataplane.clients[{index}]", service.id);
+                uplinks.push(uplink(block, &service.dataplane, client, watcher)?);
+            }
+        }
+    }
+    Ok(uplinks)
 }
 
-fn uplink(plane: &Dataplane, client: &Client) -> Result<PublishedUplink, TlsError> {
+fn uplink(
+    block: String,
+    plane: &Dataplane,
+    client: &Client,
+    watcher: &mut Watcher,
+) -> Result<PublishedUplink, StartError> {
+    let tls = match security::of_published(client, watcher) {
+        Ok(tls) => tls,
+        Err(source) => return Err(StartError::Tls { block, source }),
+    };
+    let credentials =
+        Credentials::of(&client.auth).map_err(|source| StartError::Auth { block, source })?;
     let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
     Ok(PublishedUplink {
         host: client.endpoint.host.clone(),
         port: client.endpoint.port,
-        tls: client.tls.as_ref().map(tls::http2_client).transpose()?,
+        tls,
+        credentials,
         node: PublishedNode {
             release: match client.release {
                 Release::V0_6 => PublishedRelease::V0_6,
@@ -86,11 +113,19 @@ impl PublishedUplink {
     async fn once(&self, shown: &str, host: &Rc<Host>) -> std::io::Result<LinkEnd> {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         let connected = TcpStream::connect((bare, self.port));
+        let mut node = self.node.clone();
+        let credentials = self.credentials.authorization(SystemTime::now());
+        if let Some(credentials) = credentials.map_err(std::io::Error::other)? {
+            let mut value =
+                HeaderValue::from_str(credentials.expose()).map_err(std::io::Error::other)?;
+            value.set_sensitive(true);
+            node.request.headers_mut().insert(AUTHORIZATION, value);
+        }
         let tcp = tokio::time::timeout(host.limits.handshake, connected).await??;
         tcp.set_nodelay(true)?;
         let peer = tcp.peer_addr()?;
         tracing::info!(peer = shown, routes = self.node.routes.len(), "linking to another node");
-        self.serve(tcp, bare, peer, host).await
+        self.serve(tcp, bare, peer, &node, host).await
     }
 
     async fn serve(
@@ -98,14 +133,15 @@ impl PublishedUplink {
         tcp: TcpStream,
         name: &str,
         peer: SocketAddr,
+        node: &PublishedNode,
         host: &Rc<Host>,
     ) -> std::io::Result<LinkEnd> {
         let Some(tls) = &self.tls else {
-            return Ok(serve_uplink(tcp, peer, &self.node, host).await);
+            return Ok(serve_uplink(tcp, peer, node, host).await);
         };
         let server = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
-        let connecting = TlsConnector::from(Arc::clone(tls)).connect(server, tcp);
+        let connecting = TlsConnector::from(tls.load_full()).connect(server, tcp);
         let io = tokio::time::timeout(host.limits.handshake, connecting).await??;
-        Ok(serve_uplink(io, peer, &self.node, host).await)
+        Ok(serve_uplink(io, peer, node, host).await)
     }
 }

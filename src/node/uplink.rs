@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use quinn_proto::ClientConfig;
 use slim_config::{Client, Config, Dataplane, Scheme};
@@ -11,17 +13,19 @@ use slim_wire::TextName;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::tls::{self, TlsError};
-use crate::link::quic::settings::{self, QuicSettings};
+use super::watch::Watcher;
+use super::{StartError, security};
 use crate::link::quic::{Dial, Dials, LinkEnd};
 use crate::link::{Host, Incident};
+use crate::trust::Credentials;
 
 /// A link to another node, to be kept up for as long as this node runs.
 #[derive(Clone)]
 pub(super) struct Uplink {
     host: String,
     port: u16,
-    config: ClientConfig,
+    config: Arc<ArcSwap<ClientConfig>>,
+    credentials: Credentials,
     routes: Vec<TextName>,
 }
 
@@ -29,22 +33,38 @@ pub(super) struct Uplink {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// The native links that the configuration asks for.
-pub(super) fn uplinks(config: &Config) -> Result<Vec<Uplink>, TlsError> {
-    let planes = config.services.iter().map(|service| &service.dataplane);
-    let clients = planes.flat_map(|plane| plane.clients.iter().map(move |client| (plane, client)));
-    let native = clients.filter(|(_, client)| client.endpoint.scheme == Scheme::Quic);
-    native.map(|(plane, client)| uplink(plane, client)).collect()
+/// The native links that the configuration asks for, whose files are watched.
+pub(super) fn uplinks(config: &Config, watcher: &mut Watcher) -> Result<Vec<Uplink>, StartError> {
+    let mut uplinks = Vec::new();
+    for service in &config.services {
+        for (index, client) in service.dataplane.clients.iter().enumerate() {
+            if client.endpoint.scheme == Scheme::Quic {
+                let block = format!("{}.dataplane.clients[{index}]", service.id);
+                uplinks.push(uplink(block, &service.dataplane, client, watcher)?);
+            }
+        }
+    }
+    Ok(uplinks)
 }
 
-fn uplink(plane: &Dataplane, client: &Client) -> Result<Uplink, TlsError> {
-    let settings = QuicSettings::default();
-    let tls = tls::quic_client(client.tls.as_ref())?;
+fn uplink(
+    block: String,
+    plane: &Dataplane,
+    client: &Client,
+    watcher: &mut Watcher,
+) -> Result<Uplink, StartError> {
+    let config = match security::of_client(client, watcher) {
+        Ok(config) => config,
+        Err(source) => return Err(StartError::Tls { block, source }),
+    };
+    let credentials =
+        Credentials::of(&client.auth).map_err(|source| StartError::Auth { block, source })?;
     let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
     Ok(Uplink {
         host: client.endpoint.host.clone(),
         port: client.endpoint.port,
-        config: settings::client(tls, settings).expect("the suites of QUIC are there"),
+        config,
+        credentials,
         routes: via.map(|route| route.name.clone()).collect(),
     })
 }
@@ -99,14 +119,17 @@ fn pauses() -> impl Iterator<Item = Duration> {
 async fn once(uplink: &Uplink, dials: &Dials) -> std::io::Result<LinkEnd> {
     let host = uplink.host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, uplink.port)).await?.collect();
+    let credentials = uplink.credentials.authorization(SystemTime::now());
+    let credentials = credentials.map_err(std::io::Error::other)?;
     let mut last = LinkEnd { was_open: false, reason: "the host has no address".into() };
     for remote in addresses {
         let (ended, has_ended) = oneshot::channel();
         dials.push(Dial {
             remote,
             server_name: host.to_owned(),
-            config: uplink.config.clone(),
+            config: ClientConfig::clone(&uplink.config.load()),
             routes: uplink.routes.clone(),
+            credentials: credentials.clone(),
             ended,
         });
         if let Ok(end) = has_ended.await {

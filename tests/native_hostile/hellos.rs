@@ -64,6 +64,8 @@ async fn a_hello_of_a_later_version_that_speaks_this_one_too_is_as_good() {
     let node = Node::start("").await;
     let mut later = HELLO.encode().to_vec();
     later[2] = 9;
+    // No credentials, and then what this version knows nothing of.
+    later.extend([0; 2]);
     later.extend([7; 30]);
     let raw = Raw::connect(&node).await;
     let mut control = raw.control().await;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use slim_quic::datapath::{
     Core, CoreConfig, DATAGRAMS, Fate, Framing, LinkId, Mailboxes, Marks, Postbox, SlowLog, Wake,
 };
+use slim_quic::policy::Principal;
 use slim_quic::session::Packet;
 use slim_wire::session::{access, publish};
 use slim_wire::{Encoding, Envelope, FrameReader, Frames, Header, Kind, Name, lane};
@@ -55,7 +56,7 @@ impl Node {
 
     pub(crate) fn open(&mut self, slot: usize) -> Port {
         let core = slot % self.cores.len();
-        let id = self.cores[core].open_link("app", Framing::Native);
+        let id = self.cores[core].open_link("app", Framing::Native, Principal::Nobody);
         let readers = (0..=DATAGRAMS).map(|_| FrameReader::new(usize::MAX)).collect();
         Port { id, readers }
     }

@@ -28,6 +28,8 @@ pub enum Role {
 /// | 5 | 3 | 0 |
 /// | 8 | 8 | of a node, the number by which others know it; not 0 |
 /// | 16 | 4 | longest frame that the sender takes, in bytes |
+/// | 20 | 2 | optional: length of the credentials |
+/// | 22 | | the credentials, as the value of an HTTP header `authorization` |
 ///
 /// What follows is of a later version, and skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +62,22 @@ pub enum CloseCode {
     Limit = 4,
     /// The peer did not complete its hello, or a message, in time.
     Timeout = 5,
+    /// The node asks for credentials, and the hello had none, or none that are good.
+    Unauthenticated = 6,
 }
 
 impl CloseCode {
     /// The code with this number, if there is one.
     pub fn from_number(number: u64) -> Option<Self> {
-        let all =
-            [Self::Done, Self::Protocol, Self::TooSlow, Self::Stopping, Self::Limit, Self::Timeout];
+        let all = [
+            Self::Done,
+            Self::Protocol,
+            Self::TooSlow,
+            Self::Stopping,
+            Self::Limit,
+            Self::Timeout,
+            Self::Unauthenticated,
+        ];
         all.into_iter().find(|code| *code as u64 == number)
     }
 }
@@ -85,8 +96,11 @@ struct RawHello {
 const _: () = assert!(size_of::<RawHello>() == Hello::BYTES && align_of::<RawHello>() == 1);
 
 impl Hello {
-    /// Length in bytes.
+    /// Length in bytes, without credentials.
     pub const BYTES: usize = 20;
+
+    /// Longest credentials in bytes.
+    pub const CREDENTIALS_BYTES: usize = 7 * 1024;
 
     /// The hello as a frame's payload.
     pub fn encode(&self) -> [u8; Self::BYTES] {
@@ -104,7 +118,35 @@ impl Hello {
         zerocopy::transmute!(raw)
     }
 
-    /// Reads a frame's payload.
+    /// The hello with credentials, as a frame's payload.
+    ///
+    /// # Errors
+    /// [`DecodeError::TooLarge`] above [`Hello::CREDENTIALS_BYTES`].
+    pub fn encode_with(&self, credentials: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        let length = checked_length(credentials.len())?;
+        Ok([&self.encode()[..], &length.to_le_bytes(), credentials].concat())
+    }
+
+    /// The credentials in a frame's payload that is a hello; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they are cut or too long.
+    pub fn credentials(payload: &[u8]) -> Result<Option<&[u8]>, DecodeError> {
+        let field = "credentials of a hello";
+        let truncated = |expected, got| DecodeError::Truncated { field, expected, got };
+        let Some((length, rest)) =
+            payload.get(Self::BYTES..).and_then(|rest| rest.split_first_chunk())
+        else {
+            return Ok(None);
+        };
+        let length = usize::from(u16::from_le_bytes(*length));
+        checked_length(length)?;
+        let missing = length.saturating_sub(rest.len());
+        let credentials = rest.get(..length).ok_or(truncated(missing, rest.len()))?;
+        Ok((length > 0).then_some(credentials))
+    }
+
+    /// Reads a frame's payload, but for the credentials.
     ///
     /// # Errors
     /// [`DecodeError`] naming the field that is wrong, or that no version is common.
@@ -141,6 +183,14 @@ impl Hello {
     }
 }
 
+fn checked_length(got: usize) -> Result<u16, DecodeError> {
+    let (field, limit) = ("credential bytes", Hello::CREDENTIALS_BYTES);
+    match u16::try_from(got) {
+        Ok(length) if got <= limit => Ok(length),
+        _ => Err(DecodeError::TooLarge { field, limit: limit as u64, got: got as u64 }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,8 +208,33 @@ mod tests {
     fn what_a_later_version_adds_is_skipped() {
         let mut later = HELLO.encode().to_vec();
         later[2] = 9;
+        later.extend([0; 2]);
         later.extend([7; 30]);
         assert_eq!(Hello::decode(&later), Ok(HELLO));
+        assert_eq!(Hello::credentials(&later), Ok(None));
+    }
+
+    #[test]
+    fn credentials_come_after_a_hello_whole_or_not_at_all() {
+        let mut bytes = HELLO.encode_with(b"Bearer x").expect("short");
+        assert_eq!(&bytes[..Hello::BYTES], HELLO.encode());
+        assert_eq!(&bytes[Hello::BYTES..], b"\x08\0Bearer x");
+        assert_eq!(Hello::decode(&bytes), Ok(HELLO));
+        for cut in Hello::BYTES + 2..bytes.len() {
+            assert!(Hello::credentials(&bytes[..cut]).is_err(), "{cut}");
+        }
+        for none in 0..Hello::BYTES + 2 {
+            assert_eq!(Hello::credentials(&bytes[..none]), Ok(None), "{none}");
+        }
+        bytes.push(7);
+        assert_eq!(Hello::credentials(&bytes), Ok(Some(&b"Bearer x"[..])));
+        let long = vec![b'x'; Hello::CREDENTIALS_BYTES + 1];
+        assert!(HELLO.encode_with(&long).is_err());
+        let longest = HELLO.encode_with(&long[1..]).expect("just short enough");
+        assert_eq!(Hello::credentials(&longest), Ok(Some(&long[1..])));
+        bytes[Hello::BYTES..][..2].copy_from_slice(&[0xff, 0xff]);
+        let error = Hello::credentials(&bytes).expect_err("too long").to_string();
+        assert_eq!(error, "credential bytes: expected at most 7168, got 65535");
     }
 
     #[test]

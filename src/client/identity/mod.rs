@@ -13,8 +13,6 @@
 //! # }
 //! ```
 
-mod file;
-mod issuers;
 mod workload;
 
 use std::path::Path;
@@ -22,12 +20,11 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 
-pub use self::file::{JwtFile, KeyFile, KeyForm};
-pub use self::issuers::{IssuerKeys, IssuerOptions};
 pub use self::workload::{Workload, WorkloadOptions};
 use crate::identity::{
     Compat, Identity, IdentityError, Jwt, JwtCheck, JwtRules, SharedSecret, TokenCheck, TokenSource,
 };
+pub use crate::trust::{IssuerKeys, IssuerOptions, JwtFile, KeyFile, KeyForm};
 
 impl Identity {
     /// By a secret that all apps share and none sends; see [`SharedSecret`].

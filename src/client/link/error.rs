@@ -8,6 +8,8 @@ use slim_wire::{CloseCode, DecodeError, Fault};
 use thiserror::Error;
 use tonic::Code;
 
+use crate::identity::IdentityError;
+
 /// Why a link could not be had, a request failed, or a link ended. Cheap to clone, because after
 /// the end of a link every call returns the same one.
 #[derive(Clone, Debug, Error)]
@@ -43,6 +45,18 @@ pub enum LinkError {
         file: Option<PathBuf>,
         /// What is wrong.
         reason: String,
+    },
+    /// The app's own certificate cannot be used.
+    #[error("certificate of this app: {reason}")]
+    Certificate {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The app's credentials cannot be had.
+    #[error("credentials of this app: {source}")]
+    Credentials {
+        /// What is wrong.
+        source: IdentityError,
     },
     /// The node's certificate is not one to trust.
     #[error("the node at {address} is not trusted: {reason}")]
@@ -183,6 +197,8 @@ impl LinkError {
             | Self::ServerName { .. }
             | Self::Option { .. }
             | Self::Roots { .. }
+            | Self::Certificate { .. }
+            | Self::Credentials { .. }
             | Self::Untrusted { .. } => Fault::Config,
             Self::Socket { .. } => Fault::Internal,
             Self::Unreachable { .. }
@@ -209,7 +225,7 @@ impl LinkError {
                 // All that goes out is checked before.
                 CloseCode::Protocol => Fault::Internal,
                 CloseCode::TooSlow => Fault::Caller,
-                CloseCode::Limit => Fault::Config,
+                CloseCode::Limit | CloseCode::Unauthenticated => Fault::Config,
             },
         }
     }
@@ -221,6 +237,10 @@ impl LinkError {
             Self::ServerName { .. } => "set the server name to one that the certificate carries",
             Self::Option { .. } => "set the option within its bounds, or leave it out",
             Self::Roots { .. } => "check that the file exists, is readable, and is in PEM form",
+            Self::Certificate { .. } => {
+                "name a certificate and its key, both in PEM form, that go together"
+            }
+            Self::Credentials { source } => source.hint(),
             Self::Untrusted { .. } => {
                 "trust the authority that signed the node's certificate, and use a name that it \
                  carries; a node with `tls.insecure: true` has a certificate of its own making"
@@ -259,6 +279,7 @@ fn hint_of(code: CloseCode) -> &'static str {
         CloseCode::TooSlow => "receive faster, or subscribe to less",
         CloseCode::Limit => "raise the limit in the node's configuration, or connect less often",
         CloseCode::Timeout => "the network or this machine is too slow or overloaded",
+        CloseCode::Unauthenticated => "the node asks for credentials that this app does not have",
     }
 }
 
@@ -267,9 +288,7 @@ fn hint_of_status(status: i32) -> &'static str {
         Code::InvalidArgument => hint_of(CloseCode::Protocol),
         Code::ResourceExhausted => hint_of(CloseCode::Limit),
         Code::DeadlineExceeded => hint_of(CloseCode::Timeout),
-        Code::PermissionDenied | Code::Unauthenticated => {
-            "the node asks for credentials that this app does not have"
-        }
+        Code::PermissionDenied | Code::Unauthenticated => hint_of(CloseCode::Unauthenticated),
         Code::Unimplemented => "check that the node serves release 0.6",
         _ => hint_of(CloseCode::Done),
     }
@@ -287,6 +306,7 @@ fn meaning(code: CloseCode) -> &'static str {
         CloseCode::Stopping => "stopping",
         CloseCode::Limit => "limit reached",
         CloseCode::Timeout => "timeout",
+        CloseCode::Unauthenticated => "not authenticated",
     }
 }
 
@@ -319,7 +339,7 @@ mod tests {
             assert!(!error.hint().is_empty());
             assert!(error.to_string().ends_with("): because"), "{error}");
         }
-        for number in 0..6 {
+        for number in 0..7 {
             let code = CloseCode::from_number(number).expect("a code");
             let error = LinkError::Closed { code, reason: "because".into() };
             assert!(!error.hint().is_empty());

@@ -73,6 +73,7 @@ use self::inbound::Inbound;
 pub use self::message::Message;
 pub use self::options::{LinkOptions, Trust};
 use self::quic::Quic;
+pub use crate::trust::Credentials;
 
 /// One connection to a node; see the [module](self).
 #[derive(Clone)]

@@ -1,10 +1,12 @@
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use slim_config::{Identity, Secret};
 use slim_wire::TextName;
 use slim_wire::limits::{FRAME_BYTES, GRPC_MESSAGE_BYTES, HEADER_BYTES};
 
 use super::LinkError;
+use crate::trust::Credentials;
 
 /// By what a node is known to be the one that was meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,13 +24,18 @@ pub enum Trust {
 }
 
 /// How to connect. The defaults fit a node with a public certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LinkOptions {
     /// By what to know the node; without effect where the address is one of `http://`. Default:
     /// the system's authorities.
     pub trust: Trust,
     /// The name that the node's certificate has to carry. Default: the host of the address.
     pub server_name: Option<String>,
+    /// The app's own certificate with its key, for a node that asks for one (`client_ca`). Files
+    /// are read whenever a link is begun. Default: none.
+    pub certificate: Option<Identity>,
+    /// What to show to a node that asks who the app is (`auth`). Default: nothing.
+    pub credentials: Credentials,
     /// The app's own name, for the node's log, and over gRPC the source of subscriptions.
     /// Default: none.
     pub name: Option<TextName>,
@@ -51,6 +58,8 @@ impl Default for LinkOptions {
         Self {
             trust: Trust::default(),
             server_name: None,
+            certificate: None,
+            credentials: Credentials::None,
             name: None,
             mtu: 1452,
             frame_bytes: GRPC_MESSAGE_BYTES as u32,
@@ -61,6 +70,12 @@ impl Default for LinkOptions {
 }
 
 impl LinkOptions {
+    /// The value of the header `authorization` for a link that is begun now.
+    pub(super) fn authorization(&self) -> Result<Option<Secret>, LinkError> {
+        let now = SystemTime::now();
+        self.credentials.authorization(now).map_err(|source| LinkError::Credentials { source })
+    }
+
     pub(super) fn check(&self) -> Result<(), LinkError> {
         if !(1200..=65_000).contains(&self.mtu) {
             let (option, expected) = ("mtu", "1200 to 65000");

@@ -1,3 +1,4 @@
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,22 +9,23 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use slim_wire::ALPN;
 
-use super::{LinkError, Trust};
+use super::{LinkError, LinkOptions, Trust};
 use crate::link::quic::tls::{AcceptAny, quic_provider};
+use crate::trust::pem::Pair;
 
-/// TLS 1.3 without early data, and the check of the node's certificate.
-pub(super) fn quic(trust: &Trust) -> Result<QuicClientConfig, LinkError> {
-    let config = config(trust, quic_provider(), &[&rustls::version::TLS13], ALPN)?;
+/// TLS 1.3 without early data, the check of the node's certificate, and the app's own.
+pub(super) fn quic(options: &LinkOptions) -> Result<QuicClientConfig, LinkError> {
+    let config = config(options, quic_provider(), &[&rustls::version::TLS13], ALPN)?;
     QuicClientConfig::try_from(config).map_err(|error| unusable(None, &error))
 }
 
 /// The same for HTTP/2, also with TLS 1.2, which published nodes can be told to speak.
-pub(super) fn http2(trust: &Trust) -> Result<ClientConfig, LinkError> {
-    config(trust, aws_lc_rs::default_provider(), rustls::ALL_VERSIONS, b"h2")
+pub(super) fn http2(options: &LinkOptions) -> Result<ClientConfig, LinkError> {
+    config(options, aws_lc_rs::default_provider(), rustls::ALL_VERSIONS, b"h2")
 }
 
 fn config(
-    trust: &Trust,
+    options: &LinkOptions,
     provider: CryptoProvider,
     versions: &[&'static SupportedProtocolVersion],
     protocol: &[u8],
@@ -32,13 +34,21 @@ fn config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(|error| unusable(None, &error))?;
-    let builder = match trust {
+    let builder = match &options.trust {
         Trust::DangerAcceptAnyCertificate => {
             builder.dangerous().with_custom_certificate_verifier(AcceptAny::new(&provider))
         }
         known => builder.with_root_certificates(roots(known)?),
     };
-    let mut config = builder.with_no_client_auth();
+    let mut config = match &options.certificate {
+        Some(certificate) => {
+            let own = |error: &dyn Display| LinkError::Certificate { reason: error.to_string() };
+            let pair = Pair::read(certificate).and_then(|pair| pair.shown());
+            let (chain, key) = pair.map_err(|error| own(&error))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| own(&error))?
+        }
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
@@ -76,7 +86,7 @@ fn roots(trust: &Trust) -> Result<RootCertStore, LinkError> {
     Ok(roots)
 }
 
-fn unusable(file: Option<&Path>, reason: &dyn std::fmt::Display) -> LinkError {
+fn unusable(file: Option<&Path>, reason: &dyn Display) -> LinkError {
     LinkError::Roots { file: file.map(Path::to_owned), reason: reason.to_string() }
 }
 
@@ -86,9 +96,10 @@ mod tests {
 
     #[test]
     fn certificates_that_cannot_be_used_name_their_file() {
-        let error = quic(&Trust::File("/nowhere/ca.pem".into())).err().expect("no file");
+        let options = |trust| LinkOptions { trust, ..LinkOptions::default() };
+        let error = quic(&options(Trust::File("/nowhere/ca.pem".into()))).err().expect("no file");
         assert!(error.to_string().starts_with("certificates to trust in /nowhere/ca.pem: "));
-        let error = http2(&Trust::Pem("nothing".into())).expect_err("no certificate");
+        let error = http2(&options(Trust::Pem("nothing".into()))).expect_err("no certificate");
         let expected = "certificates to trust: expected at least one certificate, got none";
         assert_eq!(error.to_string(), expected);
     }

@@ -54,7 +54,7 @@ impl Node {
     }
 
     fn open(&mut self, core: usize) -> LinkId {
-        self.cores[core].open_link("test", Framing::Grpc)
+        self.cores[core].open_link("test", Framing::Grpc, Principal::Nobody)
     }
 
     fn subscribe(&mut self, link: LinkId, name: Name) {

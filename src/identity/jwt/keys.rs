@@ -190,6 +190,26 @@ impl Keys {
         Self(Kind::Issuers(Issuers { allowed, known: BTreeMap::new() }))
     }
 
+    /// Those of these keys that are for `algorithm`, and for no other from now on.
+    ///
+    /// # Errors
+    /// [`IdentityError::Config`] if there is none, or the keys are not one or a set.
+    pub fn only(self, algorithm: Algorithm) -> Result<Self, IdentityError> {
+        let for_it = |key: PublicKey| {
+            key.fits(algorithm).then_some(PublicKey { algorithm: Some(algorithm), ..key })
+        };
+        let kept = match self.0 {
+            Kind::One(key) => for_it(key).map(Kind::One),
+            Kind::Set(set) => {
+                let kept: Vec<_> = set.0.into_iter().filter_map(for_it).collect();
+                (!kept.is_empty()).then_some(Kind::Set(KeySet(kept)))
+            }
+            Kind::Domains(_) | Kind::Issuers(_) => None,
+        };
+        let reason = || IdentityError::config(format!("key: expected one for {algorithm:?}"));
+        kept.map(Self).ok_or_else(reason)
+    }
+
     fn one(key: DecodingKey) -> Self {
         Self(Kind::One(PublicKey { kid: None, algorithm: None, key }))
     }

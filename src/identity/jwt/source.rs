@@ -33,6 +33,8 @@ pub struct JwtClaims {
     /// How long a token is good, in whole seconds, at least one. Default an hour. To add members
     /// to an MLS session, releases up to 0.6 need tokens that are good for as long as it lasts.
     pub duration: Duration,
+    /// Further claims, beside those that are set here. Default: none.
+    pub custom: serde_json::Map<String, serde_json::Value>,
     /// Whether an MLS credential says for which member's key it was made, in a claim `pubkey`, so
     /// that nobody else can use it. Default no: releases up to 0.6 have no such claim.
     pub bind_credentials: bool,
@@ -70,7 +72,12 @@ struct Payload<'a> {
     nbf: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pubkey: Option<String>,
+    #[serde(flatten)]
+    custom: &'a serde_json::Map<String, serde_json::Value>,
 }
+
+/// The claims that have fields of their own.
+const OWN_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "iat", "nbf", "pubkey"];
 
 impl SigningKey {
     /// From a PEM text, for EC and Ed25519 in PKCS #8; for HS256, HS384 and HS512 the text is the
@@ -114,6 +121,7 @@ impl Default for JwtClaims {
             audience: Vec::new(),
             subject: None,
             duration: Duration::from_secs(3600),
+            custom: serde_json::Map::new(),
             bind_credentials: false,
         }
     }
@@ -123,11 +131,15 @@ impl Jwt {
     /// Tokens with these claims, signed with this key.
     ///
     /// # Errors
-    /// [`IdentityError::Config`] for a duration below a second, and for claims that make tokens
-    /// longer than [`TOKEN_BYTES`](crate::identity::TOKEN_BYTES).
+    /// [`IdentityError::Config`] for a duration below a second, for custom claims with the name of
+    /// another, and for claims that make tokens longer than [`TOKEN_BYTES`](crate::identity::TOKEN_BYTES).
     pub fn new(key: SigningKey, claims: JwtClaims) -> Result<Self, IdentityError> {
         if claims.duration < Duration::from_secs(1) {
             let reason = format!("duration: expected at least 1 s, got {:?}", claims.duration);
+            return Err(IdentityError::config(reason));
+        }
+        if let Some(own) = OWN_CLAIMS.into_iter().find(|own| claims.custom.contains_key(*own)) {
+            let reason = format!("custom claims: expected others than {own:?}");
             return Err(IdentityError::config(reason));
         }
         let jwt = Self { key, claims, latest: Mutex::new(None) };
@@ -145,6 +157,7 @@ impl Jwt {
             iat: now,
             nbf: now,
             pubkey,
+            custom: &self.claims.custom,
         };
         let payload = serde_json::to_vec(&payload)
             .map_err(|error| IdentityError::Unavailable { reason: error.to_string() })?;

@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -12,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::lingering::Lingering;
 use super::{Http2Settings, Streams, stream};
+use crate::link::gate::{Known, Visitor};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 
@@ -39,17 +39,18 @@ enum Ended {
     Incident(Incident, String),
 }
 
-/// Serves one connection until it ends. `io` is plain TCP or TLS; `accepted` is when the
+/// Serves one connection of `visitor` until it ends. `io` is plain TCP or TLS; `accepted` is when the
 /// connection was accepted, from which the handshake's time counts.
 pub async fn serve_connection<Io>(
     io: Io,
-    peer: SocketAddr,
+    visitor: Visitor,
     accepted: std::time::Instant,
     settings: Http2Settings,
     host: Rc<Host>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let visitor = Rc::new(visitor);
     let deadline = Instant::from_std(accepted + host.limits.handshake);
     let handshake =
         timeout_at(deadline, builder(&settings).handshake(Lingering::new(io, Rc::clone(&host))));
@@ -59,12 +60,12 @@ pub async fn serve_connection<Io>(
         () = host.finish.cancelled() => return,
     };
     let ended = match handshake {
-        Ok(Ok(connection)) => drive(connection, peer, deadline, settings, &host).await,
+        Ok(Ok(connection)) => drive(connection, &visitor, deadline, settings, &host).await,
         Ok(Err(error)) => Ended::Incident(incident_of(&error), error.to_string()),
         Err(_) => Ended::Incident(Incident::HandshakeTimeout, "no HTTP/2 preface".into()),
     };
     if let Ended::Incident(incident, detail) = ended {
-        host.report(incident, &peer, &detail);
+        host.report(incident, &Known(visitor.peer, &visitor.certificate), &detail);
     }
 }
 
@@ -100,7 +101,7 @@ enum Chore {
 /// Accepts streams, keeps the connection alive, and says goodbye.
 async fn drive<Io>(
     mut connection: Connection<Io, Bytes>,
-    peer: SocketAddr,
+    visitor: &Rc<Visitor>,
     deadline: Instant,
     settings: Http2Settings,
     host: &Rc<Host>,
@@ -117,9 +118,9 @@ where
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let open = streams.open();
-                    let host = Rc::clone(host);
+                    let (visitor, host) = (Rc::clone(visitor), Rc::clone(host));
                     let tasks = host.tasks.clone();
-                    tasks.spawn_local(stream::serve_stream(request, respond, peer, host, open));
+                    tasks.spawn_local(stream::serve_stream(request, respond, visitor, host, open));
                     continue;
                 }
                 Some(Err(error)) => return ended_with(&error, streams.had_link()),

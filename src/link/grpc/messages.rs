@@ -141,16 +141,20 @@ impl Reader {
         let made =
             self.host.core.borrow_mut().subscribe(self.link, encoding, destination, routed.texts);
         let numbered = matches!(encoding, Encoding::D7 | Encoding::D20);
+        let mut reason = RefuseReason::SubscriptionLimit;
         let result = match made {
             Ok(()) if numbered && !self.numbers.add(destination, routed.subscription) => {
                 Err("one name: expected fewer subscriptions of it on one link".to_owned())
             }
             Ok(()) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                reason = error.refuse_reason();
+                Err(error.to_string())
+            }
         };
         self.changed = true;
         if let Err(error) = &result {
-            self.host.core.borrow().counters().refuse(RefuseReason::SubscriptionLimit);
+            self.host.core.borrow().counters().refuse(reason);
             self.host.report(Incident::MessageRefused, &self.peer, error);
         }
         self.acknowledge(routed.subscription, &result);

@@ -1,18 +1,22 @@
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::Request;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request};
 use slim_compat_grpc::service::{self, Refusal};
 use tonic::Status;
 
 use super::reader::Reader;
 use super::{OpenStream, writer};
 use crate::datapath::{Framing, LinkId};
+use crate::link::gate::{Known, Visitor};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
+use crate::policy::Principal;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -33,13 +37,23 @@ pub(super) enum Ended {
 pub(super) async fn serve_stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    peer: SocketAddr,
+    visitor: Rc<Visitor>,
     host: Rc<Host>,
     open: OpenStream,
 ) {
+    let Visitor { peer, certificate, gate } = &*visitor;
+    let peer = *peer;
     let service = match service::open_channel(&request) {
         Ok(service) => service,
         Err(refusal) => return refuse(&host, respond, peer, Incident::StreamRefused, refusal),
+    };
+    let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let principal = match gate.admit_or_delay(certificate, authorization, &host).await {
+        Ok(principal) => principal,
+        Err(error) => {
+            let refusal = Refusal::Status(Status::unauthenticated(error.to_string()));
+            return refuse(&host, respond, peer, Incident::Unauthenticated, refusal);
+        }
     };
     let Some(place) = host.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
@@ -50,7 +64,7 @@ pub(super) async fn serve_stream(
         return;
     };
     open.is_link();
-    let link = OpenLink::new(&host, peer, Framing::Grpc);
+    let link = OpenLink::new(&host, peer, Framing::Grpc, principal.clone());
     let mut reader = Reader::new(Rc::clone(&host), link.id, peer, service);
     let mut body = request.into_body();
     let ended = tokio::select! {
@@ -59,7 +73,7 @@ pub(super) async fn serve_stream(
         ended = writer::run(&host, link.id, &mut send) => ended,
     };
     let says_goodbye = matches!(ended, Ended::ByClient | Ended::Refused(..));
-    end(&host, &mut send, peer, ended);
+    end(&host, &mut send, &Known(peer, &principal), ended);
     // After its incident, so that who sees the link gone sees why.
     drop(link);
     if says_goodbye {
@@ -84,8 +98,13 @@ pub(super) struct OpenLink {
 }
 
 impl OpenLink {
-    pub(super) fn new(host: &Rc<Host>, peer: SocketAddr, framing: Framing) -> Self {
-        let id = host.core.borrow_mut().open_link(&peer.to_string(), framing);
+    pub(super) fn new(
+        host: &Rc<Host>,
+        peer: SocketAddr,
+        framing: Framing,
+        principal: Principal,
+    ) -> Self {
+        let id = host.core.borrow_mut().open_link(&peer.to_string(), framing, principal);
         Self { host: Rc::clone(host), id }
     }
 }
@@ -113,13 +132,13 @@ fn refuse(
 }
 
 /// Tells the client how its stream ended. A client that has gone is not told: sending fails then.
-fn end(host: &Host, send: &mut SendStream<Bytes>, peer: SocketAddr, ended: Ended) {
+fn end(host: &Host, send: &mut SendStream<Bytes>, peer: &dyn Display, ended: Ended) {
     match ended {
         Ended::ByClient | Ended::Finished => {
             let _ = send.send_trailers(service::trailers(&Status::ok("")));
         }
         Ended::Refused(incident, status) => {
-            host.report(incident, &peer, &status.message());
+            host.report(incident, peer, &status.message());
             let _ = send.send_trailers(service::trailers(&status));
         }
         // The slow consumer is logged by name where it is cut off.
@@ -127,7 +146,7 @@ fn end(host: &Host, send: &mut SendStream<Bytes>, peer: SocketAddr, ended: Ended
         // Clients that end properly cancel their stream, so only a lost connection is news.
         Ended::Broken(error) => {
             if error.is_io() {
-                host.report(Incident::ConnectionLost, &peer, &error);
+                host.report(Incident::ConnectionLost, peer, &error);
             }
         }
     }

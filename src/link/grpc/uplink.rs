@@ -28,6 +28,7 @@ use super::writer;
 use crate::datapath::{Framing, LinkId};
 use crate::link::host::Host;
 use crate::link::quic::LinkEnd;
+use crate::policy::Principal;
 
 /// The release of the node at the other end, by what it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ where
     let Some(_place) = host.places.take_link() else {
         return failed("links: all of limits.links are taken".into());
     };
-    let link = OpenLink::new(host, peer, Framing::PublishedNode);
+    let link = OpenLink::new(host, peer, Framing::PublishedNode, Principal::Configured);
     let uplink =
         Uplink { host, node, link: link.id, key: Rc::default(), opened: Default::default() };
     tokio::select! {

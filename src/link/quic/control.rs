@@ -1,7 +1,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use quinn_proto::{Connection, StreamId, WriteError};
 use slim_wire::limits::HEADER_BYTES;
-use slim_wire::{Flags, FrameHeader, FrameKind, FrameReader, Header, Hello, Name, SessionIds};
+use slim_wire::{Flags, FrameHeader, FrameKind, FrameReader, Header, Name, SessionIds};
 
 use super::lane::LaneStopped;
 
@@ -42,8 +42,8 @@ impl Control {
         self.out.len() < UNREAD_BYTES && self.waiting.len() < WAITING
     }
 
-    pub(super) fn send_hello(&mut self, hello: &Hello) {
-        self.send(FrameKind::Hello, Flags::empty(), 0, &hello.encode());
+    pub(super) fn send_hello(&mut self, hello: &[u8]) {
+        self.send(FrameKind::Hello, Flags::empty(), 0, hello);
     }
 
     /// Answers a request; `refused` says why it was not done.

@@ -1,10 +1,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use quinn_proto::{
-    Connection, ConnectionError, ConnectionHandle, Event, Incoming, TransportErrorCode,
+    Connection, ConnectionError, ConnectionHandle, Event, Incoming, ServerConfig,
+    TransportErrorCode,
 };
 use slim_wire::CloseCode;
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::peer::{Fault, Origin, Peer, Turn};
 use super::transport::{Admit, Application};
 use crate::datapath::LinkId;
+use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 
@@ -28,6 +32,8 @@ pub(super) struct Door {
     /// This node's number.
     node: u64,
     peers: Vec<Vec<Option<Box<Peer>>>>,
+    /// By what those who come in at a socket are served; none for sockets of this core's own.
+    entrances: Vec<Option<Entrance>>,
     links: HashMap<LinkId, PeerId, foldhash::fast::FixedState>,
     deadlines: BTreeSet<(Instant, PeerId)>,
     /// Accepted connections that have not said hello.
@@ -35,6 +41,12 @@ pub(super) struct Door {
     /// The place of the connection that is being accepted.
     place: Option<OwnedSemaphorePermit>,
     ready: Vec<LinkId>,
+}
+
+/// What a server shows to those who come, and what they have to show.
+pub(super) struct Entrance {
+    pub(super) config: Arc<ArcSwap<ServerConfig>>,
+    pub(super) gate: Arc<Gate>,
 }
 
 /// With so many handshakes under way on a core, a newcomer has to prove its address before
@@ -47,6 +59,7 @@ impl Door {
             host,
             node,
             peers: Vec::new(),
+            entrances: Vec::new(),
             links: HashMap::default(),
             deadlines: BTreeSet::new(),
             greeting: 0,
@@ -59,8 +72,15 @@ impl Door {
     pub(super) fn at(&mut self, socket: usize) -> AtSocket<'_> {
         if self.peers.len() <= socket {
             self.peers.resize_with(socket + 1, Vec::new);
+            self.entrances.resize_with(socket + 1, || None);
         }
         AtSocket { door: self, socket }
+    }
+
+    /// Lets clients in at a socket.
+    pub(super) fn open(&mut self, socket: usize, entrance: Entrance) {
+        self.at(socket);
+        self.entrances[socket] = Some(entrance);
     }
 
     /// Connections that have something to do though nothing arrived for them.
@@ -137,7 +157,7 @@ impl Door {
         now: Instant,
     ) {
         let host = Rc::clone(&self.host);
-        let turn = Turn { host: &host, node: self.node, now };
+        let turn = Turn { host: &host, node: self.node, gate: None, now };
         let accepted = matches!(origin, Origin::Accepted);
         let peer = Peer::new(remote, origin, place, &turn);
         let deadline = peer.deadline(&turn);
@@ -165,7 +185,8 @@ impl Door {
         if peer.has_ended() {
             return T::default();
         }
-        let turn = Turn { host: &self.host, node: self.node, now };
+        let gate = self.entrances[id.socket].as_ref().map(|entrance| &*entrance.gate);
+        let turn = Turn { host: &self.host, node: self.node, gate, now };
         let (was_greeting, link) = (peer.is_greeting(), peer.link());
         let done = work(peer, connection, &turn);
         let done = match done {
@@ -270,6 +291,10 @@ impl Application for AtSocket<'_> {
         Admit::Refuse
     }
 
+    fn config(&self) -> Option<Arc<ServerConfig>> {
+        self.door.entrances[self.socket].as_ref().map(|entrance| entrance.config.load_full())
+    }
+
     fn accepted(&mut self, id: ConnectionHandle, remote: SocketAddr, now: Instant) {
         let (id, place) = (self.id(id), self.door.place.take());
         self.door.insert(id, remote, Origin::Accepted, place, now);
@@ -286,10 +311,7 @@ impl Application for AtSocket<'_> {
         match event {
             Event::ConnectionLost { reason } => self.door.lost(id, connection, &reason, now),
             Event::Connected => {
-                self.door.with_peer(id, connection, now, |peer, connection, turn| {
-                    peer.connected(connection, turn);
-                    Ok(())
-                })
+                self.door.with_peer(id, connection, now, Peer::connected);
             }
             Event::Stream(event) => {
                 self.door.with_peer(id, connection, now, |peer, connection, _| {

@@ -11,18 +11,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender};
 use futures_util::task::AtomicWaker;
 use quinn_proto::{ClientConfig, ConnectionHandle, EndpointConfig, ServerConfig};
+use slim_config::Secret;
 use slim_wire::TextName;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::cid::core_of;
-use super::door::{Door, PeerId};
+use super::door::{Door, Entrance, PeerId};
 use super::peer::{LinkEnd, Origin};
 use super::socket::Socket;
 use super::transport::{Datagram, Transport};
+use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 
@@ -82,8 +85,10 @@ pub struct Listening {
     pub server: usize,
     /// How QUIC is spoken there.
     pub endpoint: Arc<EndpointConfig>,
-    /// What clients are shown.
-    pub config: Arc<ServerConfig>,
+    /// What clients are shown, which may be replaced for those that come later.
+    pub config: Arc<ArcSwap<ServerConfig>>,
+    /// What clients have to show.
+    pub gate: Arc<Gate>,
 }
 
 /// A link to begin.
@@ -96,6 +101,8 @@ pub struct Dial {
     pub config: ClientConfig,
     /// What is reached by the link.
     pub routes: Vec<TextName>,
+    /// What the other node is shown, as the value of a header `authorization`.
+    pub credentials: Option<Secret>,
     /// Told how it ended.
     pub ended: oneshot::Sender<LinkEnd>,
 }
@@ -156,15 +163,16 @@ impl Driver {
         crossing: Crossing,
         dials: Rc<Dials>,
     ) -> io::Result<Self> {
-        let bound = |listening: Listening| {
-            let Listening { socket, server, endpoint, config } = listening;
+        let mut door = Door::new(host, node);
+        let bound = |(at, listening): (usize, Listening)| {
+            let Listening { socket, server, endpoint, config, gate } = listening;
             let socket = Socket::new(socket)?;
-            let transport = Transport::new(endpoint, Some(config));
+            let transport = Transport::new(endpoint, Some(config.load_full()));
+            door.open(at, Entrance { config, gate });
             Ok(Bound { socket, transport, server: Some(server) })
         };
-        let sockets = listening.into_iter().map(bound).collect::<io::Result<Vec<_>>>()?;
-        let mut door = Door::new(host, node);
-        (0..sockets.len()).for_each(|socket| _ = door.at(socket));
+        let sockets = listening.into_iter().enumerate().map(bound);
+        let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
         Ok(Self { sockets, door, crossing, dials, endpoint, batch: Vec::new(), finishing: false })
     }
 
@@ -251,7 +259,7 @@ impl Driver {
     /// Begins the links that wait.
     fn dial(&mut self, now: Instant) {
         while let Some(dial) = self.next_dial() {
-            let Dial { remote, server_name, config, routes, ended } = dial;
+            let Dial { remote, server_name, config, routes, credentials, ended } = dial;
             let at = match self.own_socket(remote.is_ipv6()) {
                 Ok(at) => at,
                 Err(error) => {
@@ -263,7 +271,7 @@ impl Driver {
             match transport.connect(config, remote, &server_name, now) {
                 Ok(id) => {
                     let id = PeerId { socket: at, connection: id.0 };
-                    let origin = Origin::Dialed { routes, ended: Some(ended) };
+                    let origin = Origin::Dialed { routes, credentials, ended: Some(ended) };
                     self.door.dialed(id, remote, origin, now);
                 }
                 Err(error) => {

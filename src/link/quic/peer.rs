@@ -2,27 +2,27 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quinn_proto::{Connection, Dir, StreamEvent, StreamId, VarInt};
+use slim_config::Secret;
 use slim_wire::limits::LANES;
-use slim_wire::{
-    CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames, Hello, Role, TextName,
-};
+use slim_wire::{CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames, TextName};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::control::{Control, payload_of, texts_of};
+use super::greeting::{Refused, own_hello};
 use super::ingress::Ingress;
 use super::lane::{Inbound, LaneStopped, Outbound, Read, read_stream};
-use super::settings;
-use crate::datapath::{Core, DATAGRAMS, Fate, Framing, LinkId, RefuseReason};
+use crate::datapath::{Core, DATAGRAMS, Fate, LinkId, RefuseReason};
+use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 
 /// One connection, and the link that it becomes once both sides have said hello.
 pub(super) struct Peer {
     pub(super) remote: SocketAddr,
-    state: State,
+    pub(super) state: State,
     /// Who began the connection.
-    origin: Origin,
-    control: Control,
+    pub(super) origin: Origin,
+    pub(super) control: Control,
     control_readable: bool,
     /// The peer has ended the control stream, the last of its streams: it is done.
     leaving: bool,
@@ -34,12 +34,14 @@ pub(super) struct Peer {
     /// When the door looks at this peer next, if nothing arrives before.
     pub(super) armed: Option<Instant>,
     /// Kept for as long as the connection lasts.
-    places: Vec<OwnedSemaphorePermit>,
+    pub(super) places: Vec<OwnedSemaphorePermit>,
 }
 
-enum State {
+pub(super) enum State {
     /// Until both have said hello.
     Greeting { until: Instant },
+    /// Until it is told that it is refused.
+    Refused(Box<Refused>),
     /// Messages flow.
     Open(LinkId),
     /// What was written is on its way; then the connection is closed.
@@ -56,6 +58,8 @@ pub(super) enum Origin {
     Dialed {
         /// What is reached by the link.
         routes: Vec<TextName>,
+        /// What the peer is shown.
+        credentials: Option<Secret>,
         /// Told how the connection ended.
         ended: Option<oneshot::Sender<LinkEnd>>,
     },
@@ -101,6 +105,9 @@ pub(super) struct Turn<'a> {
     pub(super) host: &'a Host,
     /// This node's number.
     pub(super) node: u64,
+    /// What has to be shown at the connection's socket; `None` for connections that this node
+    /// begins.
+    pub(super) gate: Option<&'a Gate>,
     pub(super) now: Instant,
 }
 
@@ -177,6 +184,7 @@ impl Peer {
     pub(super) fn deadline(&self, turn: &Turn<'_>) -> Option<Instant> {
         match self.state {
             State::Greeting { until } | State::Finishing { until } => Some(until),
+            State::Refused(ref refused) => Some(refused.until),
             State::Ended => None,
             // It is this node that reads no further.
             State::Open(_) if turn.host.stop_reading.get() => None,
@@ -192,11 +200,16 @@ impl Peer {
     }
 
     /// The handshake is complete.
-    pub(super) fn connected(&mut self, connection: &mut Connection, turn: &Turn<'_>) {
-        if matches!(self.origin, Origin::Dialed { .. }) {
+    pub(super) fn connected(
+        &mut self,
+        connection: &mut Connection,
+        turn: &Turn<'_>,
+    ) -> Result<(), Fault> {
+        if let Origin::Dialed { credentials, .. } = &self.origin {
             self.control.stream = connection.streams().open(Dir::Bi);
-            self.control.send_hello(&hello(turn));
+            self.control.send_hello(&own_hello(credentials.as_ref(), turn)?);
         }
+        Ok(())
     }
 
     pub(super) fn stream_event(
@@ -275,7 +288,10 @@ impl Peer {
                 let reason = "hello: expected within limits.handshake_ms, got none";
                 return Err(Fault::new(Incident::HandshakeTimeout, CloseCode::Timeout, reason));
             }
-            State::Greeting { .. } if turn.host.finish.is_cancelled() => {
+            State::Refused(ref refused) if turn.now >= refused.until => {
+                self.decide(connection, turn)?;
+            }
+            State::Greeting { .. } | State::Refused(_) if turn.host.finish.is_cancelled() => {
                 let (code, reason) = (CloseCode::Stopping, "this node stops".into());
                 return Err(Fault { incident: None, code, reason });
             }
@@ -285,7 +301,8 @@ impl Peer {
                 let (code, reason) = (CloseCode::Stopping, "this node stops".into());
                 return Err(Fault { incident: None, code, reason });
             }
-            State::Greeting { .. } | State::Finishing { .. } | State::Ended => {}
+            State::Greeting { .. } | State::Refused(_) | State::Finishing { .. } | State::Ended => {
+            }
         }
         Ok(more)
     }
@@ -307,8 +324,7 @@ impl Peer {
                 let payload = payload_of(&header, &pieces);
                 match (header.kind()?, &self.state) {
                     (FrameKind::Hello, State::Greeting { .. }) => {
-                        self.open(Hello::decode(&payload)?, turn)?;
-                        settings::allow_lanes(connection);
+                        self.greet(&payload, connection, turn)?;
                     }
                     (FrameKind::Subscribe | FrameKind::Unsubscribe, State::Open(link)) => {
                         let link = *link;
@@ -335,53 +351,6 @@ impl Peer {
         Ok(self.control_readable)
     }
 
-    /// The peer has said hello: from now on it is a link.
-    fn open(&mut self, theirs: Hello, turn: &Turn<'_>) -> Result<(), Fault> {
-        let Turn { host, .. } = turn;
-        let least = host.limits.message_bytes;
-        if (theirs.frame_bytes as usize) < least {
-            let reason = format!(
-                "frame bytes: expected at least {least} (limits.message_bytes), got {}",
-                theirs.frame_bytes
-            );
-            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
-        }
-        if theirs.role == Role::Node && theirs.node == turn.node {
-            let reason = "node: expected another than this one, got a link to itself";
-            return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));
-        }
-        let Some(place) = host.places.take_link() else {
-            let reason = "links: all of limits.links are taken";
-            return Err(Fault::new(Incident::LinkLimit, CloseCode::Limit, reason));
-        };
-        self.places.push(place);
-        let framing = match theirs.role {
-            Role::App => Framing::Native,
-            Role::Node => Framing::Node(theirs.node),
-        };
-        let mut core = host.core.borrow_mut();
-        let link = core.open_link(&self.remote.to_string(), framing);
-        self.state = State::Open(link);
-        match &self.origin {
-            Origin::Accepted => self.control.send_hello(&hello(turn)),
-            Origin::Dialed { routes, .. } => {
-                let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
-                for (route, encoding) in
-                    routes.iter().flat_map(|route| spaces.map(|encoding| (route, encoding)))
-                {
-                    let (name, texts) = (route.to_name(), route.components());
-                    if let Err(error) = core.subscribe(link, encoding, name, Some(texts)) {
-                        let code = CloseCode::Limit;
-                        return Err(Fault::new(Incident::LinkLimit, code, error));
-                    }
-                }
-                core.submit(link);
-                tracing::info!(peer = %self.remote, routes = routes.len(), "linked to another node");
-            }
-        }
-        Ok(())
-    }
-
     fn change_subscription(
         &mut self,
         link: LinkId,
@@ -401,7 +370,7 @@ impl Peer {
         } else {
             let texts = texts_of(payload, &name);
             if let Err(error) = core.subscribe(link, Encoding::Native, name, texts) {
-                core.counters().refuse(RefuseReason::SubscriptionLimit);
+                core.counters().refuse(error.refuse_reason());
                 self.control.acknowledge(request, Some(&error.to_string()));
                 turn.host.report(Incident::MessageRefused, &self.remote, &error);
                 return Ok(());
@@ -549,11 +518,6 @@ impl Peer {
         let reason: String = fault.reason.chars().take(REASON_BYTES).collect();
         connection.close(now, VarInt::from_u32(fault.code as u32), reason.into());
     }
-}
-
-fn hello(turn: &Turn<'_>) -> Hello {
-    let frame_bytes = u32::try_from(turn.host.limits.message_bytes).unwrap_or(u32::MAX);
-    Hello { role: Role::Node, node: turn.node, frame_bytes }
 }
 
 /// Control frames have nothing to say of class and encoding, but no other values than theirs.

@@ -103,6 +103,20 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
+/// The same settings with another certificate: what clients were told before, such as tokens by
+/// which they are known again, stays good.
+///
+/// # Errors
+/// If `tls` lacks the cipher suite that QUIC begins with.
+pub fn renewed(
+    server: &ServerConfig,
+    tls: Arc<rustls::ServerConfig>,
+) -> Result<Arc<ServerConfig>, NoInitialCipherSuite> {
+    let mut config = server.clone();
+    config.crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+    Ok(Arc::new(config))
+}
+
 /// Lets the peer open its lanes.
 pub fn allow_lanes(connection: &mut Connection) {
     connection.set_max_concurrent_streams(Dir::Uni, LANE_STREAMS);

@@ -39,6 +39,12 @@ pub trait Application {
     /// A client without a connection asks for one.
     fn admit(&mut self, incoming: &Incoming) -> Admit;
 
+    /// How a client that is admitted is to be accepted; `None` for what the transport was made
+    /// with.
+    fn config(&self) -> Option<Arc<ServerConfig>> {
+        None
+    }
+
     /// A connection was accepted.
     fn accepted(&mut self, id: ConnectionHandle, remote: SocketAddr, now: Instant);
 
@@ -182,21 +188,24 @@ impl Transport {
         let remote = incoming.remote_address();
         self.buffer.clear();
         let transmit = match app.admit(&incoming) {
-            Admit::Accept => match self.endpoint.accept(incoming, now, &mut self.buffer, None) {
-                Ok((id, connection)) => {
-                    app.accepted(id, remote, now);
-                    self.insert(id, connection);
-                    None
-                }
-                Err(error) => {
-                    // Without a word to say it was no first packet, whoever may have sent it.
-                    match &error.response {
-                        Some(_) => app.rejected(remote, &error.cause),
-                        None => app.stray(remote),
+            Admit::Accept => {
+                let config = app.config();
+                match self.endpoint.accept(incoming, now, &mut self.buffer, config) {
+                    Ok((id, connection)) => {
+                        app.accepted(id, remote, now);
+                        self.insert(id, connection);
+                        None
                     }
-                    error.response
+                    Err(error) => {
+                        // Without a word to say it was no first packet, whoever may have sent it.
+                        match &error.response {
+                            Some(_) => app.rejected(remote, &error.cause),
+                            None => app.stray(remote),
+                        }
+                        error.response
+                    }
                 }
-            },
+            }
             Admit::Validate => match self.endpoint.retry(incoming, &mut self.buffer) {
                 Ok(transmit) => Some(transmit),
                 Err(error) => Some(self.endpoint.refuse(error.into_incoming(), &mut self.buffer)),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::client::Connection;
 use h2::{Ping, PingPong, RecvStream, SendStream};
-use http::{Request, Uri};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Uri};
 use rustls::pki_types::ServerName;
 use slim_compat_grpc::{D6, Dialect};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -44,13 +45,13 @@ pub(crate) async fn connect(
     address: Address<'_>,
     options: &LinkOptions,
 ) -> Result<Grpc, LinkError> {
-    let request = request(address)?;
+    let request = request(address, options)?;
     let tls = match address.scheme {
         Scheme::Https => {
             let name = options.server_name.as_deref().unwrap_or(address.host());
             let wrong = |_| LinkError::ServerName { got: name.to_owned() };
             let server = ServerName::try_from(name.to_owned()).map_err(wrong)?;
-            Some((TlsConnector::from(Arc::new(tls::http2(&options.trust)?)), server))
+            Some((TlsConnector::from(Arc::new(tls::http2(options)?)), server))
         }
         Scheme::Http | Scheme::Quic => None,
     };
@@ -71,14 +72,21 @@ pub(crate) async fn connect(
     address.connect(options, attempt).await
 }
 
-fn request(address: Address<'_>) -> Result<Request<()>, LinkError> {
+fn request(address: Address<'_>, options: &LinkOptions) -> Result<Request<()>, LinkError> {
     let scheme = if address.scheme == Scheme::Https { "https" } else { "http" };
     let uri = Uri::builder().scheme(scheme).authority(address.authority).path_and_query(D6::PATH);
     let uri = uri.build().map_err(|error| address.unusable(error))?;
-    let request = Request::post(uri)
+    let mut request = Request::post(uri)
         .header("te", "trailers")
         .header("content-type", "application/grpc")
         .header("user-agent", concat!("slim-quic/", env!("CARGO_PKG_VERSION")));
+    if let Some(value) = options.authorization()? {
+        let value = HeaderValue::from_str(value.expose());
+        let mut value = value.expect("credentials are printable ASCII");
+        // Nor is it to be remembered for header compression.
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
     request.body(()).map_err(|error| address.unusable(error))
 }
 

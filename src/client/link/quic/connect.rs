@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, SendStream, TokioRuntime,
     TransportConfig, TransportErrorCode, VarInt,
@@ -19,6 +20,7 @@ use crate::client::link::address::Address;
 use crate::client::link::error::one_line;
 use crate::client::link::outbound::Outbound;
 use crate::client::link::{LinkError, LinkOptions, Place, tls};
+use crate::identity::IdentityError;
 use crate::link::quic::settings::{self, QuicSettings};
 
 /// quinn puts ten packets into one send with segmentation offload; the kernel takes 64 KiB.
@@ -36,7 +38,7 @@ pub(crate) async fn connect(
     address: Address<'_>,
     options: &LinkOptions,
 ) -> Result<Quic, LinkError> {
-    let mut config = ClientConfig::new(Arc::new(tls::quic(&options.trust)?));
+    let mut config = ClientConfig::new(Arc::new(tls::quic(options)?));
     config.transport_config(Arc::new(transport(options.mtu)));
     let server_name = options.server_name.as_deref().unwrap_or(address.host());
     let attempt = |remote| {
@@ -103,7 +105,8 @@ async fn greet(
     let (mut send, receive) = connection.open_bi().await.map_err(|error| reason_of(&error))?;
     // Requests hold up nothing, and messages wait for them.
     let _ = send.set_priority(1);
-    say_hello(&mut send, options).await.map_err(lost)?;
+    let hello = own_hello(options)?;
+    send.write_chunk(hello).await.map_err(|_| lost(()))?;
     let mut frames = FrameStream::new(receive, Place::Control, options.frame_bytes as usize);
     let node = match hear_hello(&mut frames).await {
         Ok(Some(node)) => node,
@@ -145,12 +148,20 @@ fn start(
     writers
 }
 
-async fn say_hello(send: &mut SendStream, options: &LinkOptions) -> Result<(), ()> {
-    let hello = Hello { role: Role::App, node: 0, frame_bytes: options.frame_bytes }.encode();
+fn own_hello(options: &LinkOptions) -> Result<Bytes, LinkError> {
+    let hello = Hello { role: Role::App, node: 0, frame_bytes: options.frame_bytes };
+    let long = |error: &dyn std::fmt::Display| LinkError::Credentials {
+        source: IdentityError::Config { reason: error.to_string() },
+    };
+    let payload = match options.authorization()? {
+        Some(value) => {
+            hello.encode_with(value.expose().as_bytes()).map_err(|error| long(&error))?
+        }
+        None => hello.encode().to_vec(),
+    };
     let header = control_header(options.name.as_ref(), Name::NOBODY);
-    let frame = slim_wire::frame(FrameKind::Hello, &header, SessionIds::default(), &[], &hello)
-        .map_err(|_| ())?;
-    send.write_chunk(frame).await.map_err(|_| ())
+    slim_wire::frame(FrameKind::Hello, &header, SessionIds::default(), &[], &payload)
+        .map_err(|error| long(&error))
 }
 
 /// The node's hello; `None` if the link ended before.

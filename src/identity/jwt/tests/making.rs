@@ -9,6 +9,7 @@ fn claims() -> JwtClaims {
         audience: vec!["slim-demo".into()],
         subject: Some("alice".into()),
         duration: Duration::from_secs(5),
+        custom: serde_json::Map::new(),
         bind_credentials: false,
     }
 }

@@ -80,7 +80,7 @@ impl SigningKey {
     /// [`IdentityError::Config`] if it cannot be read, or cannot sign by this algorithm.
     pub fn from_file(algorithm: Algorithm, path: impl AsRef<Path>) -> Result<Self, IdentityError> {
         let path = path.as_ref();
-        let (_, text) = read(path, KEYS_BYTES).map_err(|error| unreadable(path, &error))?;
+        let text = read_keys(path)?;
         Self::new(algorithm, &text).map_err(|error| in_file(path, error))
     }
 }
@@ -197,6 +197,11 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+}
+
+/// The text of a file with keys.
+pub(super) fn read_keys(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
+    read(path, KEYS_BYTES).map(|(_, text)| text).map_err(|error| unreadable(path, &error))
 }
 
 /// The text of a file, and what the file was like before it was read.

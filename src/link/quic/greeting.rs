@@ -1,0 +1,157 @@
+use std::time::{Instant, SystemTime};
+
+use quinn_proto::Connection;
+use rustls::pki_types::CertificateDer;
+use slim_config::Secret;
+use slim_wire::{CloseCode, DecodeError, Encoding, Hello, Role};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::peer::{Fault, Origin, Peer, State, Turn};
+use super::settings;
+use crate::datapath::Framing;
+use crate::link::certificate::principal_of;
+use crate::link::gate::Unauthenticated;
+use crate::link::incident::Incident;
+use crate::policy::Principal;
+
+/// Somebody whose credentials are not good, and who is to wait before it is told.
+pub(super) struct Refused {
+    pub(super) until: Instant,
+    hello: Hello,
+    certificate: Principal,
+    credentials: Option<Box<[u8]>>,
+    why: Unauthenticated,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Peer {
+    /// The peer has said hello. It becomes a link, unless it does not show what is asked of it.
+    pub(super) fn greet(
+        &mut self,
+        payload: &[u8],
+        connection: &mut Connection,
+        turn: &Turn<'_>,
+    ) -> Result<(), Fault> {
+        let (hello, credentials) = (Hello::decode(payload)?, Hello::credentials(payload)?);
+        // Whom this node began a connection with it has chosen itself.
+        let Some(gate) = turn.gate else {
+            return self.open(hello, Principal::Configured, connection, turn);
+        };
+        let certificate = certificate_of(connection);
+        match gate.admit(&certificate, credentials, SystemTime::now()) {
+            Ok(principal) => self.open(hello, principal, connection, turn),
+            Err(why) => {
+                let Some(place) = turn.host.take_delay() else {
+                    return Err(why.into());
+                };
+                self.state = State::Refused(Box::new(Refused {
+                    until: turn.now + turn.host.refusal_delay(),
+                    hello,
+                    certificate,
+                    credentials: credentials.map(Box::from),
+                    why,
+                    _place: place,
+                }));
+                Ok(())
+            }
+        }
+    }
+
+    /// Whoever was kept waiting is refused, or let in after all.
+    pub(super) fn decide(
+        &mut self,
+        connection: &mut Connection,
+        turn: &Turn<'_>,
+    ) -> Result<(), Fault> {
+        let State::Refused(refused) = &mut self.state else {
+            return Ok(());
+        };
+        let Refused { hello, certificate, credentials, why, .. } = &mut **refused;
+        let hello = *hello;
+        let late = match turn.gate {
+            Some(gate) => gate.admit_late(why.clone(), certificate, credentials.as_deref()),
+            None => Err(why.clone()),
+        };
+        self.open(hello, late?, connection, turn)
+    }
+
+    /// From now on the peer is a link.
+    fn open(
+        &mut self,
+        theirs: Hello,
+        principal: Principal,
+        connection: &mut Connection,
+        turn: &Turn<'_>,
+    ) -> Result<(), Fault> {
+        let Turn { host, .. } = turn;
+        let least = host.limits.message_bytes;
+        if (theirs.frame_bytes as usize) < least {
+            let reason = format!(
+                "frame bytes: expected at least {least} (limits.message_bytes), got {}",
+                theirs.frame_bytes
+            );
+            return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
+        }
+        if theirs.role == Role::Node && theirs.node == turn.node {
+            let reason = "node: expected another than this one, got a link to itself";
+            return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));
+        }
+        let Some(place) = host.places.take_link() else {
+            let reason = "links: all of limits.links are taken";
+            return Err(Fault::new(Incident::LinkLimit, CloseCode::Limit, reason));
+        };
+        self.places.push(place);
+        let framing = match theirs.role {
+            Role::App => Framing::Native,
+            Role::Node => Framing::Node(theirs.node),
+        };
+        let mut core = host.core.borrow_mut();
+        let link = core.open_link(&self.remote.to_string(), framing, principal);
+        self.state = State::Open(link);
+        match &self.origin {
+            Origin::Accepted => self.control.send_hello(&own_hello(None, turn)?),
+            Origin::Dialed { routes, .. } => {
+                let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
+                for (route, encoding) in
+                    routes.iter().flat_map(|route| spaces.map(|encoding| (route, encoding)))
+                {
+                    let (name, texts) = (route.to_name(), route.components());
+                    if let Err(error) = core.subscribe(link, encoding, name, Some(texts)) {
+                        let code = CloseCode::Limit;
+                        return Err(Fault::new(Incident::LinkLimit, code, error));
+                    }
+                }
+                core.submit(link);
+                tracing::info!(peer = %self.remote, routes = routes.len(), "linked to another node");
+            }
+        }
+        settings::allow_lanes(connection);
+        Ok(())
+    }
+}
+
+impl From<Unauthenticated> for Fault {
+    fn from(error: Unauthenticated) -> Self {
+        Self::new(Incident::Unauthenticated, CloseCode::Unauthenticated, error)
+    }
+}
+
+/// Who the peer is by the certificate that it has shown, which TLS has verified.
+fn certificate_of(connection: &Connection) -> Principal {
+    let identity = connection.crypto_session().peer_identity();
+    let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    principal_of(chain.as_deref().map(Vec::as_slice))
+}
+
+/// What this node says first.
+pub(super) fn own_hello(
+    credentials: Option<&Secret>,
+    turn: &Turn<'_>,
+) -> Result<Vec<u8>, DecodeError> {
+    let frame_bytes = u32::try_from(turn.host.limits.message_bytes).unwrap_or(u32::MAX);
+    let hello = Hello { role: Role::Node, node: turn.node, frame_bytes };
+    match credentials {
+        Some(credentials) => hello.encode_with(credentials.expose().as_bytes()),
+        None => Ok(hello.encode().to_vec()),
+    }
+}

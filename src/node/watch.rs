@@ -1,0 +1,140 @@
+//! Files that the node reads again while it runs: certificates, keys, authorities.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+
+use super::StartError;
+use crate::datapath::Counter;
+
+/// How often all files are read. Their content is compared rather than waited for: Kubernetes
+/// swaps symbolic links, of which the files themselves know nothing.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Something that is made from files.
+pub(super) trait Watched: Send {
+    /// Which of the node's blocks, for the log.
+    fn place(&self) -> &str;
+
+    /// Reads the files, and puts what they hold in place of what they held before. Returns
+    /// whether it is another.
+    ///
+    /// # Errors
+    /// Why it cannot be used; all stays as it was.
+    fn look(&mut self) -> Result<bool, String>;
+}
+
+/// How often what files hold was replaced.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    /// It was taken.
+    pub(super) taken: Counter,
+    /// It could not be used.
+    pub(super) refused: Counter,
+}
+
+/// Looks at files, on a thread of its own, so that no core waits for a disk. What else has to be
+/// done beside the cores, such as fetching keys, is done there too.
+pub(super) struct Watcher {
+    runtime: Option<Runtime>,
+    watched: Vec<Box<dyn Watched>>,
+    has_tasks: bool,
+}
+
+/// The watcher's thread; it ends soon after this is dropped.
+pub(super) struct Watching {
+    pub(super) reloads: Arc<Reloads>,
+    _stop: Option<DropGuard>,
+}
+
+impl Watcher {
+    pub(super) fn new() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let system = |source| StartError::System { what: "the runtime of the watcher", source };
+        Ok(Self { runtime: Some(runtime.map_err(system)?), watched: Vec::new(), has_tasks: false })
+    }
+
+    /// Has files looked at from now on.
+    pub(super) fn add(&mut self, watched: impl Watched + 'static) {
+        self.watched.push(Box::new(watched));
+    }
+
+    /// The runtime of the watcher's thread, for what starts tasks.
+    pub(super) fn runtime(&mut self) -> &Runtime {
+        self.has_tasks = true;
+        self.runtime.as_ref().expect("it is there until the thread takes it")
+    }
+
+    /// Starts the thread, if there is anything to do.
+    pub(super) fn start(mut self) -> Result<Watching, StartError> {
+        let reloads = Arc::<Reloads>::default();
+        if self.watched.is_empty() && !self.has_tasks {
+            return Ok(Watching { reloads, _stop: None });
+        }
+        let runtime = self.runtime.take().expect("it is started once");
+        let items = std::mem::take(&mut self.watched).into_iter();
+        let items = items.map(|watched| Item { watched, failed: None }).collect();
+        let (stop, counts) = (CancellationToken::new(), Arc::clone(&reloads));
+        let stopped = stop.clone();
+        std::thread::Builder::new()
+            .name("slim-watch".into())
+            .spawn(move || {
+                runtime.block_on(stopped.run_until_cancelled(watch(items, &counts)));
+                // A task may be waiting for a name to be looked up.
+                runtime.shutdown_background();
+            })
+            .map_err(|source| StartError::System { what: "the thread of the watcher", source })?;
+        Ok(Watching { reloads, _stop: Some(stop.drop_guard()) })
+    }
+}
+
+/// A runtime must not be waited for where others are driven.
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Item {
+    watched: Box<dyn Watched>,
+    /// What is wrong with what the files hold now.
+    failed: Option<String>,
+}
+
+async fn watch(mut items: Vec<Item>, reloads: &Reloads) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        for item in &mut items {
+            item.look(reloads);
+        }
+    }
+}
+
+impl Item {
+    /// What is wrong is told once, not with every look.
+    fn look(&mut self, reloads: &Reloads) {
+        let place = self.watched.place().to_owned();
+        match self.watched.look() {
+            Ok(false) => self.failed = None,
+            Ok(true) => {
+                reloads.taken.add(1);
+                info!(place, "files were read again");
+                self.failed = None;
+            }
+            Err(error) if self.failed.as_ref() == Some(&error) => {}
+            Err(error) => {
+                reloads.refused.add(1);
+                warn!(place, %error, "files cannot be used, what was read before is kept");
+                self.failed = Some(error);
+            }
+        }
+    }
+}
