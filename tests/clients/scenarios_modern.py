@@ -387,7 +387,7 @@ async def run(name, options, node):
     except Failed as failure:
         result |= {"status": "failed", "reason": str(failure)}
     if node and not node.alive():
-        reason = f"{result['reason']}; the node ended with {node.child.returncode}"
+        reason = f"the node ended with {node.child.returncode}; {result['reason']}"
         result |= {"status": "failed", "reason": reason, "node": node.told()}
     await stage.leave()
     result["seconds"] = round(time.monotonic() - start, 1)
