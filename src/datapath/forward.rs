@@ -253,11 +253,14 @@ fn shares_memory(piece: &Bytes) -> bool {
     piece.len() > PACKING_THRESHOLD_BYTES && piece.len() <= SHARED_BUFFER_BYTES
 }
 
-/// The envelope in one piece of memory of its own, for all its targets. As it came it may be a
-/// small part of a receive buffer, which would stay for as long as the message waits, many times
-/// what its queue is charged; or in pieces so small that each target would copy them.
+/// The envelope in memory of its own, for all its targets. As it came it may be a small part of a
+/// receive buffer, which would stay for as long as the message waits, many times what its queue is
+/// charged; or in pieces so small that each target would copy them. It becomes one piece, but for
+/// the head of a prepared message, which each link signs by itself.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    let mut body = Pieces::new();
-    body.push(envelope.body.concat().into());
+    let heads = usize::from(envelope.header.encoding == Encoding::D20);
+    let (head, rest) = envelope.body.split_at(heads.min(envelope.body.len()));
+    let mut body: Pieces = head.iter().map(|head| Bytes::copy_from_slice(head)).collect();
+    body.push(rest.concat().into());
     Envelope { header: envelope.header, messages: envelope.messages, body }
 }

@@ -33,8 +33,18 @@ from processes import Client, Failed, Node, unused_names
 MEBIBYTE = 1024 * 1024
 QUIET = 3
 SCENARIOS = {}
-# By scenario and release: why upstream's own node fails as well.
-GAPS = {}
+# The sockets of a process that is killed are closed last opened first, so its listener goes after
+# its connections.
+GIVES_UP = (
+    "a client gives up for good if its first attempt to reconnect is accepted by the node that is"
+    " ending, which is a race"
+)
+# By scenario and release: why it fails with upstream's own node, at times or always.
+GAPS = {
+    (name, release): GIVES_UP
+    for release in ("1.0.0", "1.4.1", "2.2.0", "3.3.8")
+    for name in ("node_stop_new_session", "node_kill_session", "node_kill_new_session")
+} | {("node_stop_session", "3.3.8"): GIVES_UP}
 
 
 def scenario(seconds=60, restarts=False):
@@ -238,6 +248,21 @@ async def group_plain(stage):
 
 
 @scenario()
+async def group_large(stage):
+    """What takes several pieces arrives at each member as it was, in the clear and encrypted."""
+    for role in ("moderate", "moderate-plain"):
+        moderator, *others = await stage.group(f"one-{role}", f"two-{role}", role=role)
+        sizes = (100, 5_000, 65_536, MEBIBYTE)
+        for size in sizes:
+            await moderator.order(f"/send of-{size} 1 {size}")
+        expected = [shown(padded(f"of-{size} 0", size)) for size in sizes]
+        for other in others:
+            await heard(expected[-1], other)
+            exactly(other, expected)
+        await moderator.finish()
+
+
+@scenario()
 async def group_late(stage):
     """Who is invited late takes part from then on, and gets nothing from before."""
     moderator, one = await stage.group("one")
@@ -362,7 +387,7 @@ async def run(name, options, node):
     except Failed as failure:
         result |= {"status": "failed", "reason": str(failure)}
     if node and not node.alive():
-        reason = f"{result['reason']}; the node ended with {node.child.returncode}"
+        reason = f"the node ended with {node.child.returncode}; {result['reason']}"
         result |= {"status": "failed", "reason": reason, "node": node.told()}
     await stage.leave()
     result["seconds"] = round(time.monotonic() - start, 1)
