@@ -55,6 +55,15 @@ fn the_controller_tutorial_loads_with_one_warning() {
 }
 
 #[test]
+fn a_server_that_asks_who_its_clients_are_loads_without_a_warning() {
+    let Loaded { config, warnings } = loaded("auth.yaml");
+    assert!(warnings.is_empty(), "{warnings}");
+    let server = &config.services[0].dataplane.servers[0];
+    assert!(server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+    assert!(matches!(server.auth, Auth::Jwt(_)));
+}
+
+#[test]
 fn a_server_with_certificate_files_has_tls() {
     let Loaded { config, warnings } = loaded("tls.yaml");
     assert!(warnings.is_empty(), "{warnings}");
