@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use support::node::{ConfigFile, Node, Program, config, slim};
+use support::node::{ConfigFile, Node, Program, config, free_address, slim};
 use support::published::{Peer, deliver, python, reach, wait};
 
 /// A configuration of a node at `address`, linked to the one at `other` for `routes`.
@@ -21,17 +21,6 @@ fn linked(address: SocketAddr, other: SocketAddr, routes: &[&str]) -> String {
         text += &format!("        - {{ name: {route}, via: \"quic://{other}\" }}\n");
     }
     text
-}
-
-/// An address whose port is free in TCP and UDP.
-fn free_address() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = tcp.local_addr().expect("bound");
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
 }
 
 /// Two nodes, each with a link to the other; the first reaches `there`, the second `here`.

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -261,4 +261,15 @@ fn address_after(line: &str, marker: &str) -> SocketAddr {
     let (_, rest) = line.split_once(marker).expect("the marker");
     let end = rest.find(['/', ' ', ',']).unwrap_or(rest.len());
     rest[..end].parse().expect("an address")
+}
+
+/// An address whose port is free in TCP and UDP.
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = tcp.local_addr().expect("bound");
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
 }

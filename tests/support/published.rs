@@ -51,6 +51,23 @@ pub(crate) fn first_python(test: &str) -> Option<&'static Path> {
     found(&FIRST, test)
 }
 
+/// An interpreter with any release from 0.4 on, as the scripts of tests/clients keep them.
+pub(crate) fn published_release(test: &str, release: &str) -> Option<PathBuf> {
+    let program = format!("import releases; print(releases.python('{release}'))");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    let output = Command::new("python3").args(["-c", &program]).current_dir(folder).output();
+    let reason = match output {
+        Ok(output) if output.status.success() => {
+            return Some(String::from_utf8_lossy(&output.stdout).trim().into());
+        }
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let reason = reason.lines().last().unwrap_or_default();
+    say(&format!("SKIPPED {test}: release {release}: {reason}"));
+    None
+}
+
 fn found(python: &'static Result<PathBuf, String>, test: &str) -> Option<&'static Path> {
     match python {
         Ok(python) => Some(python),
@@ -76,6 +93,16 @@ fn skipping_clock() -> &'static Path {
     &BUILT
 }
 
+/// The script of release 0.6.
+const PEER: &str = "peer.py";
+
+/// A script of tests/clients.
+fn program(python: &Path, script: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script));
+    command
+}
+
 /// An application in a process of its own.
 pub(crate) struct Peer {
     pub(crate) program: Program,
@@ -84,7 +111,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn start(python: &Path, node: SocketAddr, name: &str, role: &[&str]) -> Self {
-        Self::start_with(Command::new(python), node, name, role).await
+        Self::start_with(program(python, PEER), node, name, role).await
+    }
+
+    /// One of a release from 1.0 on.
+    pub(crate) async fn modern(python: &Path, node: SocketAddr, name: &str, role: &[&str]) -> Self {
+        Self::start_with(program(python, "modern.py"), node, name, role).await
     }
 
     /// One whose clock skips an hour at [`Peer::skip_hour`].
@@ -94,7 +126,7 @@ impl Peer {
         name: &str,
         role: &[&str],
     ) -> Self {
-        let mut command = Command::new(python);
+        let mut command = program(python, PEER);
         command.env("LD_PRELOAD", skipping_clock());
         Self::start_with(command, node, name, role).await
     }
@@ -120,7 +152,7 @@ impl Peer {
         role: &[&str],
         client: &serde_json::Value,
     ) -> Self {
-        let mut command = Command::new(python);
+        let mut command = program(python, PEER);
         command.env("PEER_CLIENT", client.to_string());
         Self::spawn(command, &format!("https://{node}"), name, role)
     }
@@ -132,8 +164,7 @@ impl Peer {
     }
 
     fn spawn(mut command: Command, endpoint: &str, name: &str, role: &[&str]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/peer.py");
-        command.arg(script).args([endpoint, name]).args(role);
+        command.args([endpoint, name]).args(role);
         let (program, input) = Program::spawn_with_input(command);
         Self { program, input }
     }
