@@ -264,3 +264,23 @@ fn own_memory(envelope: &Envelope) -> Envelope {
     body.push(rest.concat().into());
     Envelope { header: envelope.header, messages: envelope.messages, body }
 }
+
+#[cfg(test)]
+mod tests {
+    use slim_wire::{Flags, Id, Name, Prefix};
+
+    use super::*;
+
+    fn copied(encoding: Encoding) -> Pieces {
+        let name = Name { prefix: Prefix([1, 2, 3]), id: Id::ANY };
+        let header = Header { encoding, ..Header::control(Flags::empty(), name, name) };
+        let body = ["head", "re", "st"].into_iter().map(Bytes::from).collect();
+        own_memory(&Envelope { header, messages: 1, body }).body
+    }
+
+    #[test]
+    fn a_copied_message_keeps_the_head_that_each_link_signs_by_itself() {
+        assert_eq!(copied(Encoding::D6).as_slice(), ["headrest"]);
+        assert_eq!(copied(Encoding::D20).as_slice(), ["head", "rest"]);
+    }
+}
