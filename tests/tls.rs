@@ -2,102 +2,41 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
-use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use support::in_time;
 use support::message::publish;
 use support::node::{ConfigFile, Node, Program, config, slim};
+use support::pki::Authority;
 use support::raw::{Connection, read_to_end};
 
-type Issuer = CertifiedIssuer<'static, KeyPair>;
+const SERVER: &str = "server.key";
 
-/// An authority, one that it certified, and the server's certificate by the latter, in files.
-struct Authority {
-    root: CertificateDer<'static>,
-    folder: TempDir,
+/// The configuration of a server with this key; `more` are further keys of its TLS.
+fn server_config(authority: &Authority, key: &str, more: &str) -> String {
+    let (chain, key) = (authority.text("chain.crt"), authority.text(key));
+    config(
+        "",
+        &format!(
+            "endpoint: \"127.0.0.1:0\", \
+             tls: {{ cert_file: \"{chain}\", key_file: \"{key}\"{more} }}"
+        ),
+    )
 }
 
-fn key() -> KeyPair {
-    KeyPair::generate().expect("a key")
-}
-
-fn authority(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params
-}
-
-impl Authority {
-    fn new() -> Self {
-        let root = Issuer::self_signed(authority("root"), key()).expect("a root");
-        let between =
-            Issuer::signed_by(authority("between"), key(), &root).expect("an intermediate");
-        let server_key = key();
-        let server = CertificateParams::new(["node".to_owned()])
-            .and_then(|params| params.signed_by(&server_key, &between))
-            .expect("a server certificate");
-        let folder = tempfile::tempdir().expect("a folder");
-        let authority = Self { root: root.der().clone(), folder };
-        authority.write("chain.crt", &(server.pem() + &between.pem()));
-        authority.write("server.key", &server_key.serialize_pem());
-        authority.write("other.key", &key().serialize_pem());
-        authority
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).expect("written");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The configuration of a server with this key; `more` are further keys of its TLS.
-    fn config(&self, key: &str, more: &str) -> String {
-        let (chain, key) = (self.path("chain.crt"), self.path(key));
-        let (chain, key) = (chain.display(), key.display());
-        config(
-            "",
-            &format!(
-                "endpoint: \"127.0.0.1:0\", \
-                 tls: {{ cert_file: \"{chain}\", key_file: \"{key}\"{more} }}"
-            ),
-        )
-    }
-
-    /// A TLS connection to the node by a client that trusts the root and nothing else.
-    async fn connect(
-        &self,
-        node: &Node,
-        version: &'static SupportedProtocolVersion,
-    ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.root.clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .expect("a version")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TcpStream::connect(node.address).await.expect("accepted");
-        let server = ServerName::try_from("node").expect("a name");
-        let handshake = TlsConnector::from(Arc::new(tls)).connect(server, stream);
-        in_time("the end of the handshake", handshake).await
-    }
+/// A TLS connection to the node by a client that trusts the authority and nothing else.
+async fn connect(
+    authority: &Authority,
+    node: &Node,
+    version: &'static SupportedProtocolVersion,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let connector = authority.connector(version);
+    let stream = TcpStream::connect(node.address).await.expect("accepted");
+    let server = ServerName::try_from("node").expect("a name");
+    in_time("the end of the handshake", connector.connect(server, stream)).await
 }
 
 /// Two clients exchange a message.
@@ -108,7 +47,7 @@ async fn assert_serves(
 ) {
     let mut channels = Vec::new();
     for name in ["org/ns/one/1", "org/ns/two/2"] {
-        let stream = authority.connect(node, version).await.expect("trusted");
+        let stream = connect(authority, node, version).await.expect("trusted");
         let (_, session) = stream.get_ref();
         assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
         assert_eq!(session.protocol_version(), Some(version.version));
@@ -134,11 +73,11 @@ async fn each_version_of_tls_is_served_with_the_whole_chain_and_the_other_is_not
         (versions[1], versions[0], ", tls_version: tls1.3"),
         (versions[1], versions[0], ""),
     ] {
-        let node = Node::launch(&authority.config("server.key", keys)).await;
+        let node = Node::launch(&server_config(&authority, SERVER, keys)).await;
         let running = node.program.stdout.find("running service");
         assert!(running.expect("a line").contains("tls=true"));
         assert_serves(&authority, &node, version).await;
-        let refused = authority.connect(&node, other).await;
+        let refused = connect(&authority, &node, other).await;
         assert!(refused.is_err(), "{:?}", ProtocolVersion::TLSv1_2);
         let metrics = node
             .until("the refusal is counted", |metrics| metrics.incidents("tls_failed") > 0)
@@ -170,12 +109,14 @@ async fn a_certificate_in_the_file_itself_is_served_too() {
 async fn a_key_that_is_not_the_certificates_keeps_the_node_from_starting() {
     let authority = Authority::new();
     authority.write("empty.key", "no PEM\n");
+    let (_, other) = authority.issue("other");
+    authority.write("other.key", &other);
     for (key, told) in [
         ("other.key", "certificate and key: "),
         ("empty.key", "key_file "),
         ("missing.key", "missing.key: "),
     ] {
-        let file = ConfigFile::new(&authority.config(key, ""));
+        let file = ConfigFile::new(&server_config(&authority, key, ""));
         let mut program = Program::spawn(slim(&["--config", &file.text()]));
         assert_eq!(program.exit().await, Some(1), "{key}");
         let line = program.line("failed to start service").await;
@@ -189,7 +130,7 @@ async fn a_key_that_is_not_the_certificates_keeps_the_node_from_starting() {
         let report = String::from_utf8(check.stderr).expect("UTF-8");
         assert!(report.contains(place) && report.contains(told), "{report}");
     }
-    let file = ConfigFile::new(&authority.config("server.key", ""));
+    let file = ConfigFile::new(&server_config(&authority, SERVER, ""));
     let check = slim(&["config", "check", &file.text()]).output();
     assert_eq!(check.expect("the program runs").status.code(), Some(0));
 }
@@ -197,7 +138,7 @@ async fn a_key_that_is_not_the_certificates_keeps_the_node_from_starting() {
 #[tokio::test]
 async fn a_client_without_tls_is_closed_and_counted_and_one_that_says_nothing_too() {
     let authority = Authority::new();
-    let text = authority.config("server.key", "").replacen(
+    let text = server_config(&authority, SERVER, "").replacen(
         "services:",
         "limits: { handshake_ms: 300 }\nservices:",
         1,
@@ -218,8 +159,8 @@ async fn a_client_without_tls_is_closed_and_counted_and_one_that_says_nothing_to
 #[tokio::test]
 async fn a_client_that_does_not_trust_the_authority_gets_no_stream() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let node = Node::launch(&authority.config("server.key", "")).await;
-    let refused = other.connect(&node, &rustls::version::TLS13).await;
+    let node = Node::launch(&server_config(&authority, SERVER, "")).await;
+    let refused = connect(&other, &node, &rustls::version::TLS13).await;
     assert!(refused.is_err());
     node.until("it is counted", |metrics| metrics.incidents("tls_failed") == 1).await;
     assert_serves(&authority, &node, &rustls::version::TLS13).await;
@@ -231,7 +172,7 @@ async fn an_insecure_server_has_no_tls() {
     let authority = Authority::new();
     let running = node.program.stdout.find("running service");
     assert!(running.expect("a line").contains("tls=false"));
-    let refused = authority.connect(&node, &rustls::version::TLS13).await;
+    let refused = connect(&authority, &node, &rustls::version::TLS13).await;
     assert!(refused.is_err());
     let mut connection = Connection::open(node.address).await;
     connection.channel().await.join(&node, "org/ns/one/1").await;
@@ -240,7 +181,7 @@ async fn an_insecure_server_has_no_tls() {
 #[tokio::test]
 async fn a_client_in_the_middle_of_its_handshake_does_not_keep_the_node_from_stopping() {
     let authority = Authority::new();
-    let text = authority.config("server.key", "").replacen(
+    let text = server_config(&authority, SERVER, "").replacen(
         "services:",
         "runtime: { drain_timeout: 1h }\nlimits: { handshake_ms: 600000 }\nservices:",
         1,

@@ -102,7 +102,7 @@ impl Relay {
         Self {
             label: format!("slim, native {mtu}"),
             mtu: Some(mtu),
-            server: Server::Quic { authority: node.address.to_string(), options },
+            server: Server::Quic { authority: node.address.to_string(), options: options.into() },
             process: Process::Node(Rc::clone(node)),
         }
     }

@@ -133,10 +133,6 @@ pub(crate) fn read(value: Value<'_>, profile: Profile) -> Option<Policy> {
 /// Warns about what a policy in `mode` does to a node, at the `policy` block or, without one, at
 /// what stands for it.
 pub(crate) fn warn(value: &Value<'_>, mode: PolicyMode) {
-    if mode == PolicyMode::Open {
-        return;
-    }
-    value.warn("valid, but not enforced yet", None);
     if mode == PolicyMode::Enforce && has_no_items(value.field("rules")) {
         let hint = "add who may use which names to `policy.rules`";
         value.warn("without rules nobody may subscribe or publish", Some(hint));

@@ -218,6 +218,12 @@ fn read_clients(section: &mut Section<'_>, unused: bool) -> Option<Blocks<Client
         }
         if unused {
             value.warn("valid, but not connected to yet", None);
+        } else {
+            for key in ["proxy", "rate_limit", "request_timeout", "buffer_size"] {
+                if let Some(field) = value.field(key) {
+                    field.warn("valid, but without effect on links of this node", None);
+                }
+            }
         }
         Some(client)
     })?;

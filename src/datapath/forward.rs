@@ -125,7 +125,7 @@ impl Core {
         let waits = std::mem::take(&mut targets.waits)
             && !(targets.local.is_empty() && targets.remote.is_empty());
         let shared = targets.local.len() + targets.remote.len() > 1
-            && envelope.body.len() > 1
+            && envelope.body.len() > 1 + heads(envelope)
             && envelope.len() > PACKING_THRESHOLD_BYTES;
         let own = (shared || (waits && envelope.body.iter().any(shares_memory)))
             .then(|| own_memory(envelope));
@@ -258,11 +258,15 @@ fn shares_memory(piece: &Bytes) -> bool {
 /// charged; or in pieces so small that each target would copy them. It becomes one piece, but for
 /// the head of a prepared message, which each link signs by itself.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    let heads = usize::from(envelope.header.encoding == Encoding::D20);
-    let (head, rest) = envelope.body.split_at(heads.min(envelope.body.len()));
+    let (head, rest) = envelope.body.split_at(heads(envelope).min(envelope.body.len()));
     let mut body: Pieces = head.iter().map(|head| Bytes::copy_from_slice(head)).collect();
     body.push(rest.concat().into());
     Envelope { header: envelope.header, messages: envelope.messages, body }
+}
+
+/// Pieces at the front of a body that stay by themselves.
+fn heads(envelope: &Envelope) -> usize {
+    usize::from(envelope.header.encoding == Encoding::D20)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::header::AUTHORIZATION;
@@ -29,9 +29,13 @@ pub(super) struct PublishedUplink {
     host: String,
     port: u16,
     tls: Option<Arc<ArcSwap<ClientConfig>>>,
+    connect_timeout: Option<Duration>,
     credentials: Credentials,
     node: PublishedNode,
 }
+
+/// Unless the configuration says otherwise: as patient as native links between nodes.
+const KEEP_ALIVE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(3)];
 
 /// The links to published nodes that the configuration asks for, whose files are watched.
 pub(super) fn published_uplinks(
@@ -67,6 +71,7 @@ fn uplink(
         host: client.endpoint.host.clone(),
         port: client.endpoint.port,
         tls,
+        connect_timeout: client.connect_timeout,
         credentials,
         node: PublishedNode {
             release: match client.release {
@@ -76,6 +81,10 @@ fn uplink(
             request: request(client),
             routes: via.map(|route| route.name.clone()).collect(),
             announce: client.announce,
+            keepalive: match client.keepalive {
+                Some(keepalive) => [keepalive.http2, keepalive.timeout],
+                None => KEEP_ALIVE,
+            },
             link_id: format!("{:032x}", rand::random::<u128>()).into(),
         },
     })
@@ -121,7 +130,9 @@ impl PublishedUplink {
             value.set_sensitive(true);
             node.request.headers_mut().insert(AUTHORIZATION, value);
         }
-        let tcp = tokio::time::timeout(host.limits.handshake, connected).await??;
+        let tcp =
+            tokio::time::timeout(self.connect_timeout.unwrap_or(host.limits.handshake), connected)
+                .await??;
         tcp.set_nodelay(true)?;
         let peer = tcp.peer_addr()?;
         tracing::info!(peer = shown, routes = self.node.routes.len(), "linking to another node");

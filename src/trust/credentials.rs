@@ -126,3 +126,88 @@ fn json(value: &MetadataValue) -> Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use slim_config::{Algorithm, Claims, KeyData};
+
+    use super::*;
+    use crate::identity::{JwtCheck, JwtRules, TokenCheck};
+    use crate::trust::KeyText;
+
+    const SECRET: &str = "a secret of at least 32 bytes, really";
+
+    fn key(algorithm: Algorithm, format: KeyFormat, text: &str) -> KeyData {
+        KeyData { algorithm, format, source: KeySource::Text(Secret::new(text)) }
+    }
+
+    fn jwt(key: JwtKey, custom: &[(&str, MetadataValue)]) -> Auth {
+        let custom = custom.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let subject = Some("alice".to_owned());
+        let claims = Claims { subject, custom: custom.collect(), ..Claims::default() };
+        Auth::Jwt(JwtConfig { claims, duration: std::time::Duration::from_secs(60), key })
+    }
+
+    fn authorization(auth: &Auth) -> String {
+        let credentials = Credentials::of(auth).expect("usable");
+        assert!(!format!("{credentials:?}").contains("secret"));
+        let value = credentials.authorization(SystemTime::now()).expect("a value");
+        value.expect("a value").expose().to_owned()
+    }
+
+    #[test]
+    fn what_a_configuration_says_is_written_as_published_clients_write_it() {
+        let (username, password) = ("alice".to_owned(), Secret::new("open secret"));
+        let basic = authorization(&Auth::Basic { username, password });
+        assert_eq!(basic, "Basic YWxpY2U6b3BlbiBzZWNyZXQ=");
+        assert_eq!(authorization(&Auth::Bearer(Secret::new("a.b.c"))), "Bearer a.b.c");
+        let none = Credentials::of(&Auth::None).expect("usable");
+        assert!(none.authorization(SystemTime::now()).expect("nothing").is_none());
+    }
+
+    #[test]
+    fn a_signed_token_is_good_by_its_key_and_has_the_further_claims() {
+        let key = key(Algorithm::Hs256, KeyFormat::Pem, SECRET);
+        let nested = [("b".to_owned(), MetadataValue::List(vec![MetadataValue::Integer(1)]))];
+        let custom = [("site", MetadataValue::Map(nested.into()))];
+        let value = authorization(&jwt(JwtKey::Encoding(key.clone()), &custom));
+        let token = value.strip_prefix("Bearer ").expect("a token");
+        let keys = KeyText::read(&key).and_then(|text| text.keys(&key)).expect("keys");
+        let check = JwtCheck::new(keys, JwtRules::default());
+        let principal = check.check(token, SystemTime::now()).expect("good");
+        assert_eq!(&*principal.subject, "alice");
+        let claims = token.split('.').nth(1).expect("claims");
+        let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64");
+        let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+        assert_eq!(claims["site"], serde_json::json!({ "b": [1] }));
+    }
+
+    #[test]
+    fn keys_and_claims_that_cannot_be_used_are_told() {
+        let error = |auth| Credentials::of(&auth).expect_err("unusable").to_string();
+        let signs = |algorithm, format, text| JwtKey::Encoding(key(algorithm, format, text));
+        let set = jwt(signs(Algorithm::Es256, KeyFormat::Jwks, "{}"), &[]);
+        assert!(error(set).contains("format: expected `Pem`"));
+        let wrong = jwt(signs(Algorithm::Es256, KeyFormat::Pem, SECRET), &[]);
+        assert!(error(wrong).contains("expected a private key"));
+        let own = [("exp", MetadataValue::Integer(0))];
+        let own = jwt(signs(Algorithm::Hs256, KeyFormat::Pem, SECRET), &own);
+        assert!(error(own).contains("expected others than \"exp\""));
+    }
+
+    #[test]
+    fn a_key_that_checks_has_to_be_one_for_the_configured_algorithm() {
+        let oct = r#"{"kty":"oct","k":"c2VjcmV0","kid":"a"}"#;
+        let keys = |algorithm, format, text: &str| {
+            let key = key(algorithm, format, text);
+            KeyText::read(&key).and_then(|text| text.keys(&key)).err().map(|e| e.to_string())
+        };
+        assert_eq!(keys(Algorithm::Hs384, KeyFormat::Jwk, oct), None);
+        let told = keys(Algorithm::Es256, KeyFormat::Jwk, oct).expect("another kind");
+        assert!(told.contains("expected one for ES256"), "{told}");
+        let set = format!(r#"{{"keys":[{oct}]}}"#);
+        assert_eq!(keys(Algorithm::Hs256, KeyFormat::Jwks, &set), None);
+        let told = keys(Algorithm::EdDsa, KeyFormat::Jwks, &set).expect("another kind");
+        assert!(told.contains("expected one for EdDSA"), "{told}");
+    }
+}

@@ -13,10 +13,15 @@ Prints "ready" once it is connected, "in session" once it has one, "got TEXT" fo
     /invite NAME    invites another member
     /remove NAME    removes a member
     /delete         deletes the session, locally
+
+PEER_CLIENT in its environment holds the keys of its client block, as JSON; without it there is no
+TLS.
 """
 
 import asyncio
 import datetime
+import json
+import os
 import sys
 
 import slim_bindings
@@ -41,7 +46,8 @@ async def connect(endpoint, name):
         slim_bindings.PyIdentityProvider.SharedSecret(**identity),
         slim_bindings.PyIdentityVerifier.SharedSecret(**identity),
     )
-    await app.connect({"endpoint": endpoint, "tls": {"insecure": True}})
+    client = json.loads(os.environ.get("PEER_CLIENT", '{"tls": {"insecure": true}}'))
+    await app.connect({"endpoint": endpoint, **client})
     tell("ready")
     return app
 

@@ -8,6 +8,7 @@ pub(crate) mod metrics;
 pub(crate) mod native;
 pub(crate) mod node;
 pub(crate) mod pair;
+pub(crate) mod pki;
 pub(crate) mod published;
 pub(crate) mod quic;
 pub(crate) mod raw;

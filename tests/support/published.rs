@@ -99,12 +99,42 @@ impl Peer {
         Self::start_with(command, node, name, role).await
     }
 
-    async fn start_with(mut command: Command, node: SocketAddr, name: &str, role: &[&str]) -> Self {
+    /// One whose client block has these keys.
+    pub(crate) async fn start_as(
+        python: &Path,
+        node: SocketAddr,
+        name: &str,
+        role: &[&str],
+        client: &serde_json::Value,
+    ) -> Self {
+        let peer = Self::spawn_as(python, node, name, role, client);
+        peer.program.line("ready").await;
+        peer
+    }
+
+    /// The same, which may or may not connect.
+    pub(crate) fn spawn_as(
+        python: &Path,
+        node: SocketAddr,
+        name: &str,
+        role: &[&str],
+        client: &serde_json::Value,
+    ) -> Self {
+        let mut command = Command::new(python);
+        command.env("PEER_CLIENT", client.to_string());
+        Self::spawn(command, &format!("https://{node}"), name, role)
+    }
+
+    async fn start_with(command: Command, node: SocketAddr, name: &str, role: &[&str]) -> Self {
+        let peer = Self::spawn(command, &format!("http://{node}"), name, role);
+        peer.program.line("ready").await;
+        peer
+    }
+
+    fn spawn(mut command: Command, endpoint: &str, name: &str, role: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/peer.py");
-        let endpoint = format!("http://{node}");
-        command.arg(script).args([&endpoint, name]).args(role);
+        command.arg(script).args([endpoint, name]).args(role);
         let (program, input) = Program::spawn_with_input(command);
-        program.line("ready").await;
         Self { program, input }
     }
 

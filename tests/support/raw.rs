@@ -95,6 +95,23 @@ impl Connection {
         (response, body)
     }
 
+    /// Asks for a channel of release 0.6 with these credentials; returns the response's head, and
+    /// whether it is all.
+    pub(crate) async fn ask(&self, authorization: &str) -> (Response<()>, bool, Channel) {
+        let mut request = request(D6::PATH);
+        let value = authorization.parse().expect("the value of a header");
+        request.headers_mut().insert("authorization", value);
+        let ready = in_time("room for a stream", self.requests.clone().ready()).await;
+        let (response, send) = ready
+            .and_then(|mut requests| requests.send_request(request, false))
+            .expect("the connection is open");
+        let response = in_time("response headers", response).await.expect("a response");
+        let (parts, body) = response.into_parts();
+        let is_all = body.is_end_stream();
+        let head = Response::from_parts(parts.clone(), ());
+        (head, is_all, Channel::new(Response::from_parts(parts, body), send))
+    }
+
     /// Opens a channel of release 0.6.
     pub(crate) async fn channel(&mut self) -> Channel {
         let (response, send) = self.request(D6::PATH).await;

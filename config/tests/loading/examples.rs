@@ -55,6 +55,15 @@ fn the_controller_tutorial_loads_with_one_warning() {
 }
 
 #[test]
+fn a_server_that_asks_who_its_clients_are_loads_without_a_warning() {
+    let Loaded { config, warnings } = loaded("auth.yaml");
+    assert!(warnings.is_empty(), "{warnings}");
+    let server = &config.services[0].dataplane.servers[0];
+    assert!(server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+    assert!(matches!(server.auth, Auth::Jwt(_)));
+}
+
+#[test]
 fn a_server_with_certificate_files_has_tls() {
     let Loaded { config, warnings } = loaded("tls.yaml");
     assert!(warnings.is_empty(), "{warnings}");
@@ -72,8 +81,7 @@ fn a_server_with_certificate_files_has_tls() {
 #[test]
 fn a_hardened_node_names_who_may_use_what() {
     let Loaded { config, warnings } = loaded("hardened.yaml");
-    let warned: Vec<_> = warnings.iter().map(|w| (w.key.as_str(), w.message.as_str())).collect();
-    assert_eq!(warned, [("policy", "valid, but not enforced yet")]);
+    assert!(warnings.is_empty(), "{warnings}");
     assert_eq!((config.profile, config.policy.mode), (Profile::Hardened, PolicyMode::Enforce));
     let [agents, console, sensor, nobody] = &config.policy.rules[..] else {
         panic!("{:?}", config.policy);
@@ -98,7 +106,10 @@ fn the_reference_shows_the_defaults() {
         keys,
         [
             "policy.rules",
-            "services.slim/0.dataplane.clients[0]",
+            "services.slim/0.dataplane.clients[0].rate_limit",
+            "services.slim/0.dataplane.clients[0].proxy",
+            "services.slim/0.dataplane.clients[0].request_timeout",
+            "services.slim/0.dataplane.clients[0].buffer_size",
             "services.slim/0.controller.servers",
             "services.slim/0.controller.clients[0]",
         ]

@@ -45,19 +45,20 @@ pub(super) async fn serve_stream(
     let peer = *peer;
     let service = match service::open_channel(&request) {
         Ok(service) => service,
-        Err(refusal) => return refuse(&host, respond, peer, Incident::StreamRefused, refusal),
+        Err(refusal) => return refuse(&host, respond, &peer, Incident::StreamRefused, refusal),
     };
     let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let principal = match gate.admit_or_delay(certificate, authorization, &host).await {
         Ok(principal) => principal,
         Err(error) => {
             let refusal = Refusal::Status(Status::unauthenticated(error.to_string()));
-            return refuse(&host, respond, peer, Incident::Unauthenticated, refusal);
+            let known = Known(peer, certificate);
+            return refuse(&host, respond, &known, Incident::Unauthenticated, refusal);
         }
     };
     let Some(place) = host.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
-        return refuse(&host, respond, peer, Incident::LinkLimit, Refusal::Status(status));
+        return refuse(&host, respond, &peer, Incident::LinkLimit, Refusal::Status(status));
     };
     // Clients wait for the response headers before they send anything.
     let Ok(mut send) = respond.send_response(service::channel_response(()), false) else {
@@ -122,11 +123,11 @@ impl Drop for OpenLink {
 fn refuse(
     host: &Host,
     mut respond: SendResponse<Bytes>,
-    peer: SocketAddr,
+    peer: &dyn Display,
     incident: Incident,
     refusal: Refusal,
 ) {
-    host.report(incident, &peer, &refusal);
+    host.report(incident, peer, &refusal);
     // A client that has gone needs no answer.
     let _ = respond.send_response(refusal.into_response(), true);
 }

@@ -59,6 +59,8 @@ pub struct PublishedNode {
     pub routes: Vec<TextName>,
     /// Whether it is told of the names that clients of this node subscribe to.
     pub announce: bool,
+    /// How often the other end is asked whether it is there, and how long it may take to answer.
+    pub keepalive: [Duration; 2],
     /// Names the link, the same whenever it is begun again.
     pub link_id: Box<str>,
 }
@@ -84,11 +86,6 @@ impl Begun {
     }
 }
 
-/// How often the other end is asked whether it is there, and how long it may take to answer: as
-/// patient as native links between nodes.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
-const ANSWER: Duration = Duration::from_secs(3);
-
 /// The largest window that published servers give, and so what is worth announcing.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
@@ -103,7 +100,7 @@ where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let failed = |reason: String| LinkEnd { was_open: false, reason };
-    let opened = timeout(host.limits.handshake, open(io, node.request.clone()));
+    let opened = timeout(host.limits.handshake, open(io, node));
     let (connection, send, body) = match opened.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(reason)) => return failed(reason),
@@ -124,7 +121,7 @@ where
 type Opened = (std::pin::Pin<Box<dyn Future<Output = String>>>, SendStream<Bytes>, RecvStream);
 
 /// Opens the stream on a connection of its own, which lives while the returned future is polled.
-async fn open<Io>(io: Io, request: Request<()>) -> Result<Opened, String>
+async fn open<Io>(io: Io, node: &PublishedNode) -> Result<Opened, String>
 where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -135,8 +132,8 @@ where
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
     let (mut requests, connection) = builder.handshake(io).await.map_err(text)?;
-    let mut connection = Box::pin(watch(connection));
-    let (response, send) = requests.send_request(request, false).map_err(text)?;
+    let mut connection = Box::pin(watch(connection, node.keepalive));
+    let (response, send) = requests.send_request(node.request.clone(), false).map_err(text)?;
     let response = tokio::select! {
         response = response => response.map_err(text)?,
         reason = &mut connection => return Err(reason),
@@ -152,7 +149,7 @@ where
 }
 
 /// Drives a connection until it ends, or the other end is silent; returns why it ended.
-async fn watch<Io>(mut connection: Connection<Io, Bytes>) -> String
+async fn watch<Io>(mut connection: Connection<Io, Bytes>, [pause, answer]: [Duration; 2]) -> String
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -161,12 +158,12 @@ where
         let Some(mut ping_pong) = ping_pong else {
             return pending().await;
         };
-        while let Ok(answer) = timeout(ANSWER, ping_pong.ping(Ping::opaque())).await {
-            if answer.is_err() {
+        while let Ok(pong) = timeout(answer, ping_pong.ping(Ping::opaque())).await {
+            if pong.is_err() {
                 // The connection itself tells why.
                 return pending().await;
             }
-            tokio::time::sleep(KEEP_ALIVE).await;
+            tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {
@@ -174,7 +171,7 @@ where
             Ok(()) => "closed by the other end".to_owned(),
             Err(error) => error.to_string(),
         },
-        () = silent => format!("silent for {} s", (KEEP_ALIVE + ANSWER).as_secs()),
+        () = silent => format!("silent for {} s", (pause + answer).as_secs()),
     }
 }
 

@@ -15,9 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::peer::{Fault, Origin, Peer, Turn};
 use super::transport::{Admit, Application};
 use crate::datapath::LinkId;
-use crate::link::gate::Gate;
+use crate::link::gate::{Gate, Known};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
+use crate::policy::Principal;
 
 /// One connection of a core: which of its sockets, and which connection there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -194,7 +195,10 @@ impl Door {
             Err(fault) => {
                 peer.close(connection, &fault, now);
                 if let Some(incident) = fault.incident {
-                    self.host.report(incident, &peer.remote, &fault.reason);
+                    let port = link.and_then(|link| self.host.core.borrow().port(link).cloned());
+                    let principal =
+                        port.as_ref().map_or(&Principal::Nobody, |port| port.principal());
+                    self.host.report(incident, &Known(peer.remote, principal), &fault.reason);
                 }
                 peer.end(&fault.reason, &self.host);
                 T::default()

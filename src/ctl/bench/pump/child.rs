@@ -70,7 +70,7 @@ impl Pump {
                 let trust = Trust::Pem(certificate()?.1);
                 let server_name = Some(TLS_NAME.to_owned());
                 let options = LinkOptions { trust, server_name, mtu, ..LinkOptions::default() };
-                Server::Quic { authority: address.to_string(), options }
+                Server::Quic { authority: address.to_string(), options: Box::new(options) }
             }
         })
     }

@@ -37,7 +37,7 @@ pub enum Server {
         /// Host and port.
         authority: String,
         /// How to connect.
-        options: LinkOptions,
+        options: Box<LinkOptions>,
     },
     /// A relay without routing, see [`super::Pump`]; not that over QUIC, which is spoken to as
     /// a node is.
@@ -65,7 +65,7 @@ impl FromStr for Server {
             }
             (Some("quic"), Some(authority), "" | "/") => {
                 let authority = authority.to_string();
-                Ok(Self::Quic { authority, options: LinkOptions::default() })
+                Ok(Self::Quic { authority, options: Box::default() })
             }
             _ => Err(wrong()),
         }
@@ -81,7 +81,8 @@ impl Server {
         match self {
             Self::Quic { authority, options } => {
                 let (trust, mtu) = (trust.unwrap_or(options.trust), mtu.unwrap_or(options.mtu));
-                Ok(Self::Quic { authority, options: LinkOptions { trust, mtu, ..options } })
+                let options = LinkOptions { trust, mtu, ..*options };
+                Ok(Self::Quic { authority, options: Box::new(options) })
             }
             other if trust.is_none() && mtu.is_none() => Ok(other),
             other => Err(Error::argument(
