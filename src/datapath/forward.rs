@@ -268,3 +268,23 @@ fn own_memory(envelope: &Envelope) -> Envelope {
 fn heads(envelope: &Envelope) -> usize {
     usize::from(envelope.header.encoding == Encoding::D20)
 }
+
+#[cfg(test)]
+mod tests {
+    use slim_wire::{Flags, Id, Name, Prefix};
+
+    use super::*;
+
+    fn copied(encoding: Encoding) -> Pieces {
+        let name = Name { prefix: Prefix([1, 2, 3]), id: Id::ANY };
+        let header = Header { encoding, ..Header::control(Flags::empty(), name, name) };
+        let body = ["head", "re", "st"].into_iter().map(Bytes::from).collect();
+        own_memory(&Envelope { header, messages: 1, body }).body
+    }
+
+    #[test]
+    fn a_copied_message_keeps_the_head_that_each_link_signs_by_itself() {
+        assert_eq!(copied(Encoding::D6).as_slice(), ["headrest"]);
+        assert_eq!(copied(Encoding::D20).as_slice(), ["head", "rest"]);
+    }
+}

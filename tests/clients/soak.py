@@ -11,7 +11,8 @@ sender, target and number, and all of its bytes follow from that.
 Prints one line of JSON for each release: how many copies were "sent", that is, should arrive, and
 were "received"; "lost", "duplicated", "foreign" (of another release, or for somebody else) and
 "damaged" ones; "sessions" and "errors" of the clients. The status is 1 if there are any of the bad
-ones. With --same-names all releases use the same names.
+ones. With --same-names all releases use the same names, which is for releases that share no
+routing space: one each of 0.4 and 0.5, of 0.6, of 1, and of 2 and 3.
 """
 
 import argparse
