@@ -118,11 +118,12 @@ impl Core {
         let mut targets = std::mem::take(&mut self.targets);
         let waits = std::mem::take(&mut targets.waits)
             && !(targets.local.is_empty() && targets.remote.is_empty());
+        let (_, body) = split_head(envelope);
         let shared = targets.local.len() + targets.remote.len() > 1
-            && envelope.body.len() > 1
+            && body.len() > 1
             && envelope.len() > PACKING_THRESHOLD_BYTES;
-        let own = (shared || (waits && envelope.body.iter().any(shares_memory)))
-            .then(|| own_memory(envelope));
+        let own =
+            (shared || (waits && body.iter().any(shares_memory))).then(|| own_memory(envelope));
         let envelope = own.as_ref().unwrap_or(envelope);
         targets.local.drain(..).for_each(|target| self.push(target, envelope, now));
         self.send_remote(&mut targets.remote, envelope);
@@ -247,11 +248,20 @@ fn shares_memory(piece: &Bytes) -> bool {
     piece.len() > PACKING_THRESHOLD_BYTES && piece.len() <= SHARED_BUFFER_BYTES
 }
 
-/// The envelope in one piece of memory of its own, for all its targets. As it came it may be a
-/// small part of a receive buffer, which would stay for as long as the message waits, many times
-/// what its queue is charged; or in pieces so small that each target would copy them.
+/// The head that each target of a message signs anew (D20), which has memory of its own, and all
+/// else.
+fn split_head(envelope: &Envelope) -> (&[Bytes], &[Bytes]) {
+    let head = usize::from(envelope.header.encoding == Encoding::D20);
+    envelope.body.split_at(head.min(envelope.body.len()))
+}
+
+/// The envelope in one piece of memory of its own, beside its head, for all its targets. As it
+/// came it may be a small part of a receive buffer, which would stay for as long as the message
+/// waits, many times what its queue is charged; or in pieces so small that each target would copy
+/// them.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    let mut body = Pieces::new();
-    body.push(envelope.body.concat().into());
+    let (head, rest) = split_head(envelope);
+    let mut body = Pieces::from(head);
+    body.push(rest.concat().into());
     Envelope { header: envelope.header, messages: envelope.messages, body }
 }
