@@ -42,14 +42,15 @@ impl Reader {
         };
         match (detected, self.service) {
             (Ok(dialect), _) => Ok(Some(*self.dialect.insert(dialect))),
-            (Err(error), Service::DataPlane) => self.refuse_message(&error).map(|()| None),
-            (Err(error), Service::PubSub) => {
+            // Only what a message of release 0.3 lacks tells it from garbage.
+            (Err(error @ DecodeError::Missing { .. }), Service::PubSub) => {
                 let status = Status::failed_precondition(format!(
                     "clients of release 0.3 are too old for this node; use 0.4 or later ({error})"
                 ));
                 self.host.core.borrow().counters().refuse(RefuseReason::Undecodable);
                 Err(Ended::Refused(Incident::StreamRefused, status))
             }
+            (Err(error), _) => self.refuse_message(&error).map(|()| None),
         }
     }
 
@@ -168,7 +169,7 @@ impl Reader {
         }
         let result = match release {
             Release::Name | Release::Number => Ok(()),
-            Release::Unknown => Err(unknown_name(destination.id)),
+            Release::Unknown => Err(unknown_name(encoding, destination.id)),
         };
         self.acknowledge(routed.subscription, &result);
     }
@@ -181,14 +182,30 @@ impl Reader {
         }
     }
 
+    /// An answer where a client has to introduce its link. Without one a link of D20 cannot go on;
+    /// clients of D7 do without.
+    fn unasked_answer<D: Dialect>(&self) -> Result<(), Ended> {
+        match D::ENCODING {
+            Encoding::D20 => Err(self.undecodable(&DecodeError::Unexpected {
+                field: "is_reply",
+                expected: "false in what begins a link",
+                got: 1,
+            })),
+            _ => Ok(()),
+        }
+    }
+
     /// Answers a client that introduces its link. It does so once; later ones are ignored.
     fn negotiate<D: Dialect>(&mut self, link: &[u8]) -> Result<(), Ended> {
         let request = match Negotiation::read(link) {
             Ok(request) => request,
             Err(error) => return Err(self.undecodable(&error)),
         };
-        if self.introduced || request.is_reply {
+        if self.introduced {
             return Ok(());
+        }
+        if request.is_reply {
+            return self.unasked_answer::<D>();
         }
         self.introduced = true;
         let answer = match D::ENCODING {
