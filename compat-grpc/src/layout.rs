@@ -1,7 +1,7 @@
 //! The published schemas as far as a node reads them: where the routing header lies, how names
 //! are written, and what else a generated decoder would look at.
 
-use slim_wire::{Class, Encoding};
+use slim_wire::{Class, DecodeError, Encoding, Kind};
 
 use crate::schema::{Schema, Type};
 
@@ -54,8 +54,20 @@ pub(crate) enum Names {
 pub(crate) enum Subscriptions {
     /// The texts of the name, in fields 2 to 4.
     Texts,
+    /// As `Texts`, but nothing when it is taken back.
+    TextsOnce,
     /// A number for the acknowledgement, in field 2.
     Numbered,
+}
+
+impl Subscriptions {
+    pub(crate) fn has_texts(self, kind: Kind) -> bool {
+        match self {
+            Self::Texts => true,
+            Self::TextsOnce => kind == Kind::Subscribe,
+            Self::Numbered => false,
+        }
+    }
 }
 
 /// Numbers of the header's fields; [`HeaderFields::NONE`] for those that a dialect does not have.
@@ -75,7 +87,21 @@ pub(crate) struct HeaderFields {
 
 impl HeaderFields {
     pub(crate) const NONE: u32 = u32::MAX;
+
+    /// Refuses a header that is longer than a node would copy and authenticate for every target
+    /// of its message, if the dialect has it do so.
+    pub(crate) fn check_length(&self, header: &[u8]) -> Result<(), DecodeError> {
+        if self.mac == Self::NONE || header.len() <= AUTHENTICATED_BYTES {
+            return Ok(());
+        }
+        let (limit, got) = (AUTHENTICATED_BYTES as u64, header.len() as u64);
+        Err(DecodeError::TooLarge { field: "header", limit, got })
+    }
 }
+
+/// Longest header with an authentication code in bytes. Published ones have some 500, most of
+/// them the identity.
+const AUTHENTICATED_BYTES: usize = 64 * 1024;
 
 // Field numbers that all dialects share.
 pub(crate) const SUBSCRIBE: u32 = 1;
@@ -116,7 +142,7 @@ impl Layout for P {
     const PATH: &'static str = "/pubsub.proto.v1.PubSubService/OpenChannel";
     const HEADER: HeaderFields = FLAT_HEADER;
     const NAMES: Names = Names::Flat;
-    const SUBSCRIPTIONS: Subscriptions = Subscriptions::Texts;
+    const SUBSCRIPTIONS: Subscriptions = Subscriptions::TextsOnce;
     const CONTENT: (u32, &'static Schema) = (4, &BLOB);
     const SESSION: &'static Schema = &SESSION;
 

@@ -76,7 +76,7 @@ fn publish<'a, L: Layout>(
             _ => {}
         }
     }
-    let parsed = header::<L>(found.ok_or(DecodeError::Missing { field: "header" })?)?;
+    let parsed = bounded_header::<L>(found)?;
     show(&parsed);
     let session = session.ok_or(DecodeError::Missing { field: "session" })?;
     let (class, session_id) = read_session::<L>(session)?;
@@ -100,7 +100,7 @@ fn subscription<'a, L: Layout>(
     while let Some((number, value)) = fields.next()? {
         match (number, L::SUBSCRIPTIONS) {
             (BODY_HEADER, _) => set_once(&mut found, value.bytes("header")?, "header")?,
-            (2..=4, Subscriptions::Texts) => {
+            (2..=4, known) if known.has_texts(kind) => {
                 let index = number as usize - 2;
                 set_once(&mut texts[index], value.text(TEXTS[index])?, TEXTS[index])?;
             }
@@ -110,7 +110,7 @@ fn subscription<'a, L: Layout>(
             _ => {}
         }
     }
-    let parsed = header::<L>(found.ok_or(DecodeError::Missing { field: "header" })?)?;
+    let parsed = bounded_header::<L>(found)?;
     show(&parsed);
     let texts = (texts != [None; 3]).then(|| texts.map(Option::unwrap_or_default));
     // Published nodes of releases 0.4 to 0.6 go by the texts and ignore the hashes of the header.
@@ -181,6 +181,13 @@ impl ParsedHeader<'_> {
     fn steers(&self) -> bool {
         self.recv_from.is_some() || self.forward_to.is_some()
     }
+}
+
+/// The header of a message as it came.
+fn bounded_header<L: Layout>(found: Option<&[u8]>) -> Result<ParsedHeader<'_>, DecodeError> {
+    let found = found.ok_or(DecodeError::Missing { field: "header" })?;
+    L::HEADER.check_length(found)?;
+    header::<L>(found)
 }
 
 pub(crate) fn header<L: Layout>(header: &[u8]) -> Result<ParsedHeader<'_>, DecodeError> {

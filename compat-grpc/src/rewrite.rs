@@ -33,10 +33,12 @@ pub(crate) const MAC_BYTES: usize = 32;
 /// the rest as it came. Copies the header only, if it comes first as clients write it.
 ///
 /// # Errors
-/// [`DecodeError`] if the message is no publish that a dialect could read.
+/// [`DecodeError`] if the message is no publish that a dialect could read, or has a header that
+/// is too long to be copied.
 pub fn prepare(message: &Bytes, ttl: u8) -> Result<Pieces, DecodeError> {
     let known = const { D20::HEADER };
     let placed = Placed::find(message)?;
+    known.check_length(&message[placed.header.value.clone()])?;
     let mut header = BytesMut::with_capacity(placed.header.value.len() + MAC_BYTES + 16);
     copy_header::<D20>(
         message,
@@ -48,6 +50,8 @@ pub fn prepare(message: &Bytes, ttl: u8) -> Result<Pieces, DecodeError> {
     encode_key(known.mac, WireType::LengthDelimited, &mut header);
     encode_varint(MAC_BYTES as u64, &mut header);
     header.put_bytes(0, MAC_BYTES);
+    // One that came without a code is longer now, and the next node has the same limit.
+    known.check_length(&header)?;
 
     let mut head = BytesMut::with_capacity(header.len() + HEAD_TAGS_BYTES);
     encode_key(PUBLISH, WireType::LengthDelimited, &mut head);

@@ -117,14 +117,21 @@ impl Egress {
 
     fn push_grpc(&mut self, envelope: &Envelope) {
         let queue = &mut self.queues[0];
-        queue.pack.extend_from_slice(&slim_compat_grpc::prefix(envelope.len()));
+        let prefix = slim_compat_grpc::prefix(envelope.len());
         match (&self.key, envelope.body.as_slice()) {
             (Some(key), [head, rest @ ..]) => {
+                if queue.pack.len() + head.len() > PACK_BYTES {
+                    queue.close_pack();
+                }
+                queue.pack.extend_from_slice(&prefix);
                 key.sign(head, &mut queue.pack);
                 queue.pack_charge += charge(head.len(), 0);
                 queue.push(rest, envelope.messages);
             }
-            (_, pieces) => queue.push(pieces, envelope.messages),
+            (_, pieces) => {
+                queue.pack.extend_from_slice(&prefix);
+                queue.push(pieces, envelope.messages);
+            }
         }
     }
 
@@ -218,8 +225,10 @@ impl Queue {
         let front = self.segments.front_mut()?;
         if front.bytes.len() > CHUNK_BYTES {
             let bytes = front.bytes.split_to(CHUNK_BYTES);
-            front.charge -= bytes.len();
-            port.release(bytes.len());
+            // The prefixes in a packed buffer were not charged.
+            let charge = bytes.len().min(front.charge);
+            front.charge -= charge;
+            port.release(charge);
             return Some(Chunk { bytes, messages: 0 });
         }
         let Segment { bytes, messages, charge } = self.segments.pop_front()?;

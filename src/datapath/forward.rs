@@ -124,11 +124,12 @@ impl Core {
         let mut targets = std::mem::take(&mut self.targets);
         let waits = std::mem::take(&mut targets.waits)
             && !(targets.local.is_empty() && targets.remote.is_empty());
+        let (_, body) = split_head(envelope);
         let shared = targets.local.len() + targets.remote.len() > 1
-            && envelope.body.len() > 1 + heads(envelope)
+            && body.len() > 1
             && envelope.len() > PACKING_THRESHOLD_BYTES;
-        let own = (shared || (waits && envelope.body.iter().any(shares_memory)))
-            .then(|| own_memory(envelope));
+        let own =
+            (shared || (waits && body.iter().any(shares_memory))).then(|| own_memory(envelope));
         let envelope = own.as_ref().unwrap_or(envelope);
         targets.local.drain(..).for_each(|target| self.push(target, envelope, now));
         self.send_remote(&mut targets.remote, envelope);
@@ -253,38 +254,20 @@ fn shares_memory(piece: &Bytes) -> bool {
     piece.len() > PACKING_THRESHOLD_BYTES && piece.len() <= SHARED_BUFFER_BYTES
 }
 
-/// The envelope in memory of its own, for all its targets. As it came it may be a small part of a
-/// receive buffer, which would stay for as long as the message waits, many times what its queue is
-/// charged; or in pieces so small that each target would copy them. It becomes one piece, but for
-/// the head of a prepared message, which each link signs by itself.
+/// The head that each target of a message signs anew (D20), which has memory of its own, and all
+/// else.
+fn split_head(envelope: &Envelope) -> (&[Bytes], &[Bytes]) {
+    let head = usize::from(envelope.header.encoding == Encoding::D20);
+    envelope.body.split_at(head.min(envelope.body.len()))
+}
+
+/// The envelope in one piece of memory of its own, beside its head, for all its targets. As it
+/// came it may be a small part of a receive buffer, which would stay for as long as the message
+/// waits, many times what its queue is charged; or in pieces so small that each target would copy
+/// them.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    let (head, rest) = envelope.body.split_at(heads(envelope).min(envelope.body.len()));
-    let mut body: Pieces = head.iter().map(|head| Bytes::copy_from_slice(head)).collect();
+    let (head, rest) = split_head(envelope);
+    let mut body = Pieces::from(head);
     body.push(rest.concat().into());
     Envelope { header: envelope.header, messages: envelope.messages, body }
-}
-
-/// Pieces at the front of a body that stay by themselves.
-fn heads(envelope: &Envelope) -> usize {
-    usize::from(envelope.header.encoding == Encoding::D20)
-}
-
-#[cfg(test)]
-mod tests {
-    use slim_wire::{Flags, Id, Name, Prefix};
-
-    use super::*;
-
-    fn copied(encoding: Encoding) -> Pieces {
-        let name = Name { prefix: Prefix([1, 2, 3]), id: Id::ANY };
-        let header = Header { encoding, ..Header::control(Flags::empty(), name, name) };
-        let body = ["head", "re", "st"].into_iter().map(Bytes::from).collect();
-        own_memory(&Envelope { header, messages: 1, body }).body
-    }
-
-    #[test]
-    fn a_copied_message_keeps_the_head_that_each_link_signs_by_itself() {
-        assert_eq!(copied(Encoding::D6).as_slice(), ["headrest"]);
-        assert_eq!(copied(Encoding::D20).as_slice(), ["head", "rest"]);
-    }
 }

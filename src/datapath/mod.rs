@@ -16,6 +16,8 @@ mod forward;
 mod mailbox;
 mod port;
 mod replica;
+#[cfg(test)]
+mod signed;
 mod slow;
 mod table;
 mod violation;

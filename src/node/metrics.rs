@@ -55,6 +55,13 @@ pub const METRICS: &[Metric] = &[
         read: |node| node.sum(|core| core.unmatched.value()),
     },
     Metric {
+        name: "slim_messages_elsewhere_total",
+        kind: "counter",
+        labels: "",
+        help: "Unmatched messages whose name clients of other releases subscribed to",
+        read: |node| node.sum(|core| core.elsewhere.value()),
+    },
+    Metric {
         name: "slim_messages_refused_total",
         kind: "counter",
         labels: "reason",

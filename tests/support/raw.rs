@@ -114,7 +114,12 @@ impl Connection {
 
     /// Opens a channel of release 0.6.
     pub(crate) async fn channel(&mut self) -> Channel {
-        let (response, send) = self.request(D6::PATH).await;
+        self.channel_at(D6::PATH).await
+    }
+
+    /// Opens a channel of the releases that have this path.
+    pub(crate) async fn channel_at(&mut self, path: &str) -> Channel {
+        let (response, send) = self.request(path).await;
         assert_eq!(response.status(), 200);
         assert!(!response.headers().contains_key("grpc-status"));
         Channel::new(response, send)

@@ -9,6 +9,8 @@ use slim_wire::{Class, Envelope, Flags, Header, Id, Kind, Prefix};
 use super::*;
 use crate::datapath::{Forwarded, Postbox, Wake};
 
+mod signing;
+
 #[derive(Default)]
 struct CountedWake(AtomicUsize);
 

@@ -5,6 +5,9 @@ use slotmap::DefaultKey;
 
 use super::*;
 use crate::datapath::port::{Admission, CoreId, LinkId, Load, Marks};
+use crate::datapath::signed;
+
+mod signing;
 
 fn egress(framing: Framing) -> Egress {
     let id = LinkId { core: CoreId(0), key: DefaultKey::default() };

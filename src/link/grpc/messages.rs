@@ -42,14 +42,15 @@ impl Reader {
         };
         match (detected, self.service) {
             (Ok(dialect), _) => Ok(Some(*self.dialect.insert(dialect))),
-            (Err(error), Service::DataPlane) => self.refuse_message(&error).map(|()| None),
-            (Err(error), Service::PubSub) => {
+            // Only what a message of release 0.3 lacks tells it from garbage.
+            (Err(error @ DecodeError::Missing { .. }), Service::PubSub) => {
                 let status = Status::failed_precondition(format!(
                     "clients of release 0.3 are too old for this node; use 0.4 or later ({error})"
                 ));
                 self.host.core.borrow().counters().refuse(RefuseReason::Undecodable);
                 Err(Ended::Refused(Incident::StreamRefused, status))
             }
+            (Err(error), _) => self.refuse_message(&error).map(|()| None),
         }
     }
 
@@ -85,10 +86,15 @@ impl Reader {
         &self,
         message: &'a [u8],
     ) -> Result<Option<Inbound<'a>>, DecodeError> {
-        let Some(key) = &self.key else {
-            return D::read(message).map(Some);
+        let (inbound, authenticity) = match &self.key {
+            Some(key) => key.read(message)?,
+            None => {
+                let inbound = D::read(message)?;
+                // Until the node that this one begins a link with has shown its key.
+                let early = self.begun_link.is_some() && !matches!(inbound, Inbound::Link(_));
+                (inbound, if early { Authenticity::Unsigned } else { Authenticity::Authentic })
+            }
         };
-        let (inbound, authenticity) = key.read(message)?;
         let detail = match authenticity {
             Authenticity::Authentic => return Ok(Some(inbound)),
             Authenticity::Unsigned => "header_mac: expected to be present, got nothing",
@@ -172,7 +178,7 @@ impl Reader {
         }
         let result = match release {
             Release::Name | Release::Number => Ok(()),
-            Release::Unknown => Err(unknown_name(destination.id)),
+            Release::Unknown => Err(unknown_name(encoding, destination.id)),
         };
         self.acknowledge(routed.subscription, &result);
     }
@@ -182,6 +188,19 @@ impl Reader {
         if subscription != 0 {
             let result = result.as_ref().map_err(String::as_str).copied();
             self.acks.push(subscription_ack(subscription, result));
+        }
+    }
+
+    /// An answer where a client has to introduce its link. Without one a link of D20 cannot go on;
+    /// clients of D7 do without.
+    fn unasked_answer<D: Dialect>(&self) -> Result<(), Ended> {
+        match D::ENCODING {
+            Encoding::D20 => Err(self.undecodable(&DecodeError::Unexpected {
+                field: "is_reply",
+                expected: "false in what begins a link",
+                got: 1,
+            })),
+            _ => Ok(()),
         }
     }
 
@@ -199,8 +218,11 @@ impl Reader {
             self.key = Some(key);
             return Ok(());
         }
-        if self.introduced || request.is_reply {
+        if self.introduced {
             return Ok(());
+        }
+        if request.is_reply {
+            return self.unasked_answer::<D>();
         }
         self.introduced = true;
         let answer = match D::ENCODING {

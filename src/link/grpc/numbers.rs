@@ -1,7 +1,6 @@
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
-use slim_wire::{Id, Name};
+use slim_wire::{Encoding, Id, Name};
 use smallvec::SmallVec;
 
 /// The numbers under which a client subscribed to its names (D7, D20): a name is given up with
@@ -42,15 +41,17 @@ impl Numbers {
         room
     }
 
-    /// Notes an unsubscription. One under a number that was never seen ends the name: a client
-    /// that has reconnected since knows only the number from before.
+    /// Notes an unsubscription. One under an unknown number stands for one that was replayed
+    /// under 0: a client that has reconnected since knows only the number from before. Without
+    /// such it changes nothing: the client repeats what it asked for, while it still has the name
+    /// under another number.
     pub(super) fn release(&mut self, name: &Name, number: u64) -> Release {
         let Some(numbers) = self.names.get_mut(name) else {
             return Release::Unknown;
         };
-        match numbers.iter().position(|known| *known == number) {
-            Some(at) => _ = numbers.swap_remove(at),
-            None => numbers.clear(),
+        let place = |wanted| numbers.iter().position(|known| *known == wanted);
+        if let Some(at) = place(number).or_else(|| place(0)) {
+            numbers.swap_remove(at);
         }
         if !numbers.is_empty() {
             return Release::Number;
@@ -60,15 +61,18 @@ impl Numbers {
     }
 }
 
-/// Why a name could not be given up, in the words of published nodes.
-pub(super) fn unknown_name(id: Id) -> String {
-    let mut text = String::from("id not found: ");
-    // Writing to a string cannot fail.
-    let _ = match id.is_any() {
-        true => text.write_str("NULL_COMPONENT"),
-        false => write!(text, "{}", id.as_u128()),
-    };
-    text
+/// Why a name could not be given up, in the words of published nodes: those of releases 1.3 and
+/// 1.4 write the id as a number, later ones as a UUID.
+pub(super) fn unknown_name(encoding: Encoding, id: Id) -> String {
+    match (encoding, id.to_u64()) {
+        (Encoding::D7, Some(id)) => format!("id not found: {id}"),
+        _ if id.is_any() => "id not found: NULL_COMPONENT".to_owned(),
+        _ => {
+            let digits = format!("{:032x}", id.as_u128());
+            let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+            format!("id not found: {}", parts.join("-"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +112,36 @@ mod tests {
         let mut numbers = Numbers::default();
         assert!(numbers.add(NAME, 0));
         assert_eq!(numbers.release(&NAME, 99), Release::Name);
+    }
+
+    #[test]
+    fn each_replayed_subscription_takes_an_unsubscription_of_its_own() {
+        let mut numbers = Numbers::default();
+        assert!(numbers.add(NAME, 0) && numbers.add(NAME, 0));
+        assert_eq!(numbers.release(&NAME, 98), Release::Number);
+        assert_eq!(numbers.release(&NAME, 99), Release::Name);
+    }
+
+    #[test]
+    fn a_repeated_unsubscription_does_not_take_the_name_from_another_number() {
+        let mut numbers = Numbers::default();
+        assert!(numbers.add(NAME, 7) && numbers.add(NAME, 8));
+        assert_eq!(numbers.release(&NAME, 7), Release::Number);
+        assert_eq!(numbers.release(&NAME, 7), Release::Number);
+        assert_eq!(numbers.release(&NAME, 8), Release::Name);
+    }
+
+    #[test]
+    fn an_unknown_id_is_told_as_nodes_of_the_release_tell_it() {
+        let any = u64::MAX.to_string();
+        for (encoding, id, told) in [
+            (Encoding::D7, Id::from_u64(77), "77"),
+            (Encoding::D7, Id::ANY, any.as_str()),
+            (Encoding::D20, Id::ANY, "NULL_COMPONENT"),
+            (Encoding::D20, Id::new(0xAB << 64 | 77), "00000000-0000-00ab-0000-00000000004d"),
+        ] {
+            assert_eq!(unknown_name(encoding, id), format!("id not found: {told}"));
+        }
     }
 
     #[test]

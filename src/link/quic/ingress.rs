@@ -10,7 +10,7 @@ use slim_wire::{
 use super::control::payload_of;
 use super::lane::{Inbound, Pause};
 use super::peer::{Fault, Turn, WIDE_ID};
-use crate::datapath::{Core, LinkId, Port, RefuseReason};
+use crate::datapath::{Core, Forwarded, LinkId, Port, RefuseReason};
 use crate::link::incident::Incident;
 
 /// One lane's way into the datapath.
@@ -72,10 +72,18 @@ impl Ingress<'_> {
     }
 
     fn forward(&mut self, inbound: &mut Inbound, envelope: &Envelope) {
-        let forwarded = self.core.forward(self.link, envelope, self.turn.now);
+        let forwarded = self.deliver(envelope);
         if let Some(port) = inbound.flow.wait_for(forwarded, envelope.len()) {
             self.pause(inbound, port);
         }
+    }
+
+    fn deliver(&mut self, envelope: &Envelope) -> Forwarded {
+        let forwarded = self.core.forward(self.link, envelope, self.turn.now);
+        if let Forwarded::Nowhere { elsewhere: Some(space) } = forwarded {
+            self.turn.host.report_elsewhere(self.remote, &envelope.header, space);
+        }
+        forwarded
     }
 
     fn pause(&mut self, inbound: &mut Inbound, port: Arc<Port>) {
@@ -89,7 +97,7 @@ impl Ingress<'_> {
         frames.push(datagram)?;
         while let Some(run) = frames.next_run().map_err(|error| self.undecodable(error))? {
             if let Some(envelope) = self.envelope(run)? {
-                self.core.forward(self.link, &envelope, self.turn.now);
+                self.deliver(&envelope);
             }
         }
         if frames.settle() > 0 {
@@ -131,7 +139,7 @@ impl Ingress<'_> {
         for (frame, pieces) in Frames::of(&run.body) {
             let body = payload_of(&frame, &pieces);
             match published(header, body) {
-                Ok(Some(envelope)) => _ = self.core.forward(self.link, &envelope, self.turn.now),
+                Ok(Some(envelope)) => _ = self.deliver(&envelope),
                 Ok(None) => self.refuse(1, &"message: expected a publish without steering fields"),
                 Err(error) => self.refuse(1, &error),
             }
