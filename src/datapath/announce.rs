@@ -64,7 +64,9 @@ impl Announcer {
         };
         for listener in self.listeners.values_mut().filter(|listener| listener.space == space) {
             listener.changed.push_back(name);
-            listener.waker.take().map(Waker::wake);
+            if let Some(waker) = listener.waker.take() {
+                waker.wake();
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use rustix::io::fcntl_dupfd_cloexec;
 use slim_config::Server;
 use slim_wire::Fault;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -141,8 +142,18 @@ fn listen(address: SocketAddr, share: bool) -> std::io::Result<Socket> {
     socket.set_reuse_port(share)?;
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
+    let socket = closed_first(socket);
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// A descriptor above those of connections. When a process is killed its descriptors are closed
+/// from the highest on, and a listener that outlives its connections still completes the
+/// handshakes of clients that come back, which give up for good when such a connection breaks.
+fn closed_first(socket: Socket) -> Socket {
+    const LEAST: [i32; 3] = [60_000, 4_000, 900];
+    let higher = LEAST.into_iter().find_map(|least| fcntl_dupfd_cloexec(&socket, least).ok());
+    higher.map_or(socket, Socket::from)
 }
 
 /// Larger frames are not asked for, whatever the configuration allows: a small message would hold

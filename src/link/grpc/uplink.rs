@@ -256,13 +256,7 @@ impl Uplink<'_> {
     /// Sends one subscription, once there is room for it.
     async fn tell(&self, change: Subscription, name: &TextName, number: u64) {
         const STEP: Duration = Duration::from_millis(1);
-        loop {
-            let core = self.host.core.borrow();
-            let queued = core.port(self.link).map_or(0, |port| port.queued());
-            if queued <= core.marks().pause {
-                break;
-            }
-            drop(core);
+        while self.is_behind() {
             tokio::time::sleep(STEP).await;
         }
         match self.node.release {
@@ -277,6 +271,11 @@ impl Uplink<'_> {
                 self.answer(d20_subscription(change, name, number, key));
             }
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        let core = self.host.core.borrow();
+        core.port(self.link).is_some_and(|port| port.queued() > core.marks().pause)
     }
 
     fn answer(&self, message: Bytes) {
