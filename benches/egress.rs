@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use slim_quic::datapath::{Core, Departure, Framing, LinkId, Postbox, Principal};
+use slim_quic::datapath::{Core, Departure, Framing, LinkId, Postbox};
+use slim_quic::policy::Principal;
 use slim_wire::limits::{GRPC_MESSAGE_BYTES, LANES};
 use slim_wire::{Encoding, Envelope, FrameReader, Id, Name, Prefix};
 

@@ -11,7 +11,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
-use slim_quic::datapath::{Framing, LinkId, Origin, Port, Principal, Table};
+use slim_quic::datapath::{Framing, LinkId, Origin, Port, Table};
+use slim_quic::policy::Principal;
 use slim_wire::{Encoding, Header, Id, Name, Prefix, Space};
 
 /// Links that share the names.

@@ -1,10 +1,26 @@
-//! Compiles the protobuf schema in pure Rust, so that no machine needs `protoc`.
+//! Compiles the protobuf schemas in pure Rust, so that no machine needs `protoc`.
+
+use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const SCHEMA: &str = "proto/dataplane_v06.proto";
-    println!("cargo:rerun-if-changed={SCHEMA}");
-    let descriptors = protox::compile([SCHEMA], ["proto"])?;
-    // Only the client: the node serves the method on the bytes (see `service`).
-    tonic_prost_build::configure().build_server(false).bytes(".").compile_fds(descriptors)?;
+    // Several releases share a package: each schema gets a folder of its own.
+    for (schema, folder) in [
+        ("pubsub_v04", "p"),
+        ("dataplane_v06", "d6"),
+        ("dataplane_v07", "d7"),
+        ("dataplane_v20", "d20"),
+    ] {
+        let schema = format!("proto/{schema}.proto");
+        println!("cargo:rerun-if-changed={schema}");
+        let out = PathBuf::from(std::env::var("OUT_DIR")?).join(folder);
+        std::fs::create_dir_all(&out)?;
+        let descriptors = protox::compile([schema], ["proto"])?;
+        // Only the clients: the node serves the method on the bytes (see `service`).
+        tonic_prost_build::configure()
+            .build_server(false)
+            .bytes(".")
+            .out_dir(out)
+            .compile_fds(descriptors)?;
+    }
     Ok(())
 }

@@ -29,9 +29,10 @@
 //!
 //! This library is also the node. Its rooms, from the bottom up: [`datapath`] routes messages and
 //! knows neither sockets nor clocks; [`link`] turns bytes of sockets into messages and back;
-//! [`node`] puts cores, listeners and the admin endpoint together and drives them. Of the apps'
-//! side, [`identity`], [`mls`] and [`session`] are machines without I/O, and [`client`] drives them
-//! over a link. [`demo`] shows all at work; [`ctl`] is what `slimctl` does.
+//! [`policy`] judges who may use which names; [`node`] puts cores, listeners and the admin endpoint
+//! together and drives them. Of the apps' side, [`identity`], [`mls`] and [`session`] are machines
+//! without I/O, and [`client`] drives them over a link. [`demo`] shows all at work; [`ctl`] is what
+//! `slimctl` does.
 
 pub mod client;
 pub mod ctl;
@@ -41,6 +42,7 @@ pub mod identity;
 pub mod link;
 pub mod mls;
 pub mod node;
+pub mod policy;
 pub mod session;
 pub mod trust;
 pub mod version;

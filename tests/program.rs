@@ -101,8 +101,9 @@ fn config_check_accepts_every_example_whose_files_are_there() {
         let output = output(&["config", "check", file]);
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         count += 1;
-        if file.ends_with("tls.yaml") {
-            // Its certificate is the reader's, and named as what is missing.
+        let secured = ["auth.yaml", "hardened.yaml", "tls.yaml"];
+        if secured.iter().any(|name| file.ends_with(name)) {
+            // Their certificates are the reader's, and named as what is missing.
             assert_eq!(output.status.code(), Some(3), "{stdout}{stderr}");
             assert!(stderr.contains("servers[0].tls: cert_file /etc/slim/server.crt"));
             continue;
@@ -114,8 +115,12 @@ fn config_check_accepts_every_example_whose_files_are_there() {
         if tutorial {
             assert_eq!(stdout.lines().count(), 1, "no warning: {stdout}");
         }
+        if file.ends_with("hardened.yaml") {
+            let policy = format!("{file}: profile hardened, policy enforce with 4 rules\n");
+            assert!(stdout.contains(&policy), "{stdout}");
+        }
     }
-    assert!(count >= 5, "{count}");
+    assert!(count >= 6, "{count}");
 }
 
 const MISSPELT: &str = r#"runtme: {}

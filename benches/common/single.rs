@@ -21,6 +21,7 @@ pub(crate) fn core() -> (Core, Postbox) {
         subscriptions_per_link: 10_000,
         subscriptions: 1_000_000,
         stalled: std::time::Duration::from_secs(30),
+        announces: false,
         seed: 7,
     };
     let mail = mailboxes.pop().expect("one mailbox per wake");

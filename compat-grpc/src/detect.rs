@@ -1,10 +1,14 @@
-use slim_wire::DecodeError;
+use slim_wire::{DecodeError, Encoding};
 
+use crate::layout::{BODY_HEADER, LINK, MESSAGE_METADATA, P, PUBLISH, SUBSCRIBE};
+use crate::read;
 use crate::scan::{Fields, Value};
 
 /// What the first message of a stream proves about its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detected {
+    /// Releases 0.4 and 0.5.
+    P,
     /// Release 0.6.
     D6,
     /// Releases 0.7 to 1.2.
@@ -16,9 +20,20 @@ pub enum Detected {
 }
 
 impl Detected {
+    /// The encoding of its messages.
+    pub const fn encoding(self) -> Encoding {
+        match self {
+            Self::P => Encoding::P,
+            Self::D6 => Encoding::D6,
+            Self::D7 | Self::D7L => Encoding::D7,
+            Self::D20 => Encoding::D20,
+        }
+    }
+
     /// The releases that speak it, for people.
     pub fn releases(self) -> &'static str {
         match self {
+            Self::P => "0.4 to 0.5",
             Self::D6 => "0.6",
             Self::D7 => "0.7 to 1.2",
             Self::D7L => "1.3 to 1.4",
@@ -26,11 +41,6 @@ impl Detected {
         }
     }
 }
-
-const SUBSCRIBE: u32 = 1;
-const PUBLISH: u32 = 3;
-const METADATA: u32 = 4;
-const LINK: u32 = 5;
 
 /// Tells from the first message of a stream on the `dataplane.proto.v1` path which dialect the
 /// client speaks. Reads some twenty bytes, allocates nothing.
@@ -41,7 +51,7 @@ pub fn detect(first: &[u8]) -> Result<Detected, DecodeError> {
     let mut fields = Fields::new("first message", first);
     while let Some((number, value)) = fields.next()? {
         match number {
-            METADATA => {}
+            MESSAGE_METADATA => {}
             LINK => return detect_link(value.bytes("link")?),
             SUBSCRIBE..=PUBLISH => return detect_by_name(value.bytes("message type")?),
             got => {
@@ -54,6 +64,31 @@ pub fn detect(first: &[u8]) -> Result<Detected, DecodeError> {
         }
     }
     Err(DecodeError::Missing { field: "message type" })
+}
+
+/// Tells whether the first message of a stream on the `pubsub.proto.v1` path is one of releases
+/// 0.4 and 0.5. Release 0.3 has the same path, and names whose id may be absent; in later ones a
+/// client's id is always there.
+///
+/// # Errors
+/// [`DecodeError`] if it is not.
+pub fn detect_pubsub(first: &[u8]) -> Result<Detected, DecodeError> {
+    const COMPONENT_3: u32 = 4;
+    read::message::<P>(first)?;
+    let mut fields = Fields::new("first message", first);
+    while let Some((number, value)) = fields.next()? {
+        if !(SUBSCRIBE..=PUBLISH).contains(&number) {
+            continue;
+        }
+        let header = first_bytes(value.bytes("message type")?, "header")?;
+        let mut name = Fields::new("source", first_bytes(header, "source")?);
+        while let Some((number, _)) = name.next()? {
+            if number == COMPONENT_3 {
+                return Ok(Detected::P);
+            }
+        }
+    }
+    Err(DecodeError::Missing { field: "id of the source name" })
 }
 
 /// The source name starts with a number in D6, with a nested message from D7 on.
@@ -75,7 +110,7 @@ fn detect_by_name(body: &[u8]) -> Result<Detected, DecodeError> {
 fn first_bytes<'a>(message: &'a [u8], field: &'static str) -> Result<&'a [u8], DecodeError> {
     let mut fields = Fields::new(field, message);
     while let Some((number, value)) = fields.next()? {
-        if number == 1 {
+        if number == BODY_HEADER {
             return value.bytes(field);
         }
     }

@@ -8,25 +8,59 @@
 //!
 //! Routing, sessions and sockets are elsewhere.
 
-mod d6;
 mod detect;
 mod dialect;
 mod framing;
+mod layout;
+mod link;
+mod mac;
+mod read;
+mod request;
+mod rewrite;
 mod scan;
 mod schema;
 pub mod service;
 pub mod transcode;
 
-pub use d6::D6;
-pub use detect::{Detected, detect};
-pub use dialect::{Dialect, Inbound, is_refusal_only};
+pub use detect::{Detected, detect, detect_pubsub};
+pub use dialect::{Dialect, Inbound, Routed, SubscriptionAck, is_refusal_only};
 pub use framing::{FramingError, MessageReader, PREFIX_BYTES, prefix};
+pub use layout::{D6, D7, D20, P};
+pub use link::{KeyShare, Negotiation, NegotiationError, answer_d7, subscription_ack};
+pub use mac::{Authenticity, LinkKey};
+pub use request::{Subscription, d6_subscription, d20_subscription};
+pub use rewrite::prepare;
 
 /// Generated types of the published schemas, for clients, tests and transcoding.
 pub mod proto {
-    /// Release 0.6 (dialect D6).
-    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
-    pub mod d6 {
-        tonic::include_proto!("dataplane.proto.v1");
+    macro_rules! schema {
+        ($(#[$doc:meta])* $name:ident, $file:literal) => {
+            $(#[$doc])*
+            #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
+            pub mod $name {
+                include!(concat!(env!("OUT_DIR"), $file));
+            }
+        };
     }
+
+    schema!(
+        /// Releases 0.4 and 0.5 (dialect P).
+        p,
+        "/p/pubsub.proto.v1.rs"
+    );
+    schema!(
+        /// Release 0.6 (dialect D6).
+        d6,
+        "/d6/dataplane.proto.v1.rs"
+    );
+    schema!(
+        /// Releases 0.7 to 1.4 (dialect D7).
+        d7,
+        "/d7/dataplane.proto.v1.rs"
+    );
+    schema!(
+        /// Releases from 2.0 (dialect D20).
+        d20,
+        "/d20/dataplane.proto.v1.rs"
+    );
 }

@@ -7,11 +7,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tonic::{Code, Status};
 
-use crate::d6::D6;
 use crate::dialect::Dialect;
-
-/// The method of releases 0.4 and 0.5.
-const PUBSUB_PATH: &str = "/pubsub.proto.v1.PubSubService/OpenChannel";
+use crate::layout::{D6, P};
 
 const GRPC: &str = "application/grpc";
 
@@ -47,12 +44,21 @@ impl Refusal {
     }
 }
 
-/// Whether the request opens a channel of the `dataplane.proto.v1` service.
+/// Which of the published services a channel belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// `pubsub.proto.v1`: releases 0.4 and 0.5.
+    PubSub,
+    /// `dataplane.proto.v1`: releases from 0.6.
+    DataPlane,
+}
+
+/// The service whose channel the request opens.
 ///
 /// # Errors
 /// [`Refusal`]: what to answer instead. Refusals of gRPC requests are gRPC-shaped (HTTP 200 and
 /// `grpc-status`), because published clients reconnect in a tight loop on a bare HTTP error.
-pub fn open_channel<B>(request: &Request<B>) -> Result<(), Refusal> {
+pub fn open_channel<B>(request: &Request<B>) -> Result<Service, Refusal> {
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !content_type.is_some_and(is_grpc) {
         return Err(Refusal::NotGrpc(StatusCode::UNSUPPORTED_MEDIA_TYPE));
@@ -61,14 +67,11 @@ pub fn open_channel<B>(request: &Request<B>) -> Result<(), Refusal> {
         return Err(Refusal::NotGrpc(StatusCode::METHOD_NOT_ALLOWED));
     }
     match request.uri().path() {
-        path if path == D6::PATH => Ok(()),
-        PUBSUB_PATH => Err(Refusal::Status(Status::new(
-            Code::Unimplemented,
-            "clients of releases 0.4 and 0.5 are not served yet; use release 0.6",
-        ))),
+        path if path == <D6 as Dialect>::PATH => Ok(Service::DataPlane),
+        path if path == <P as Dialect>::PATH => Ok(Service::PubSub),
         path => Err(Refusal::Status(Status::new(
             Code::Unimplemented,
-            format!("unknown method {path}; expected {}", D6::PATH),
+            format!("unknown method {path}; expected {}", <D6 as Dialect>::PATH),
         ))),
     }
 }

@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
 use slim_compat_grpc::proto::d6 as proto;
-use slim_compat_grpc::{D6, Detected, Dialect, detect, is_refusal_only};
+use slim_compat_grpc::{D6, Detected, Dialect, Inbound, Routed, detect, is_refusal_only};
 use slim_wire::{Class, DecodeError, Encoding, Flags, Id, Kind, Name, Prefix, hash_component};
 
 /// Messages that clients sent, from the captures in tests/vectors.
@@ -31,6 +31,10 @@ fn captured(release: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+fn routed(message: &[u8]) -> Routed<'_> {
+    D6::read(message).expect("valid").routed().expect("for the datapath")
+}
+
 #[test]
 fn the_first_message_of_every_captured_release_tells_its_dialect() {
     for (release, dialect) in [
@@ -50,7 +54,7 @@ fn captured_messages_of_0_6_3_read_as_what_they_are() {
     let messages = captured("0.6.3");
     assert!(messages.len() > 8);
     for (kind, bytes) in &messages {
-        let inbound = D6::read(bytes).expect("a valid message");
+        let inbound = routed(bytes);
         let expected = match kind.as_str() {
             "subscribe" => Kind::Subscribe,
             "unsubscribe" => Kind::Unsubscribe,
@@ -63,14 +67,14 @@ fn captured_messages_of_0_6_3_read_as_what_they_are() {
         assert!(!inbound.steers);
         assert_eq!(inbound.header.source.prefix.0[0], hash_component("agntcy"));
     }
-    let first = D6::read(&messages[0].1).expect("a subscription");
+    let first = routed(&messages[0].1);
     assert_eq!(first.texts, Some(["agntcy", "ns", "recv"]));
     assert_eq!(
         first.header.destination.prefix,
         Prefix(["agntcy", "ns", "recv"].map(hash_component))
     );
     let discovery = messages.iter().find(|(kind, _)| kind == "publish").expect("a publish");
-    let discovery = D6::read(&discovery.1).expect("a publish").header;
+    let discovery = routed(&discovery.1).header;
     assert_eq!((discovery.destination.id, discovery.class), (Id::ANY, Class::Control));
 }
 
@@ -119,7 +123,7 @@ fn a_message_type_of_too_many_bits_is_what_decoders_take_it_for() {
     let decoded = proto::Message::decode(&message[..]).expect("decodable");
     let Some(proto::message::Type::Publish(decoded)) = decoded.r#type else { panic!("a publish") };
     assert_eq!(decoded.session.expect("a session").session_message_type, 1);
-    assert_eq!(D6::read(&message).expect("a publish").header.class, Class::BestEffort);
+    assert_eq!(routed(&message).header.class, Class::BestEffort);
 }
 
 #[test]
@@ -185,7 +189,7 @@ proptest! {
     #[test]
     fn publishes_read_as_the_generated_decoder_reads_them(message in publish()) {
         let bytes = message.encode_to_vec();
-        let inbound = D6::read(&bytes).expect("valid");
+        let inbound = routed(&bytes);
         let Some(proto::message::Type::Publish(publish)) = message.r#type else { unreachable!() };
         let header = publish.header.expect("generated");
         prop_assert_eq!(inbound.header.source, as_name(header.source.expect("generated")));
@@ -202,7 +206,7 @@ proptest! {
         let Some(proto::message::Type::Publish(publish)) = &mut expected.r#type else { unreachable!() };
         let header = publish.header.as_mut().expect("generated");
         (header.recv_from, header.forward_to) = (None, None);
-        prop_assert!(!D6::read(&cleared).expect("valid").steers);
+        prop_assert!(!routed(&cleared).steers);
         prop_assert_eq!(proto::Message::decode(cleared).expect("decodes"), expected);
     }
 
@@ -220,11 +224,11 @@ proptest! {
         let mut bytes = message.encode_to_vec();
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        if let Ok(inbound) = D6::read(&bytes) {
+        if let Ok(Inbound::Routed(read)) = D6::read(&bytes) {
             prop_assert!(proto::Message::decode(&bytes[..]).is_ok());
-            if inbound.steers {
+            if read.steers {
                 let cleared = D6::clear_steering(&bytes).expect("what was read can be rewritten");
-                prop_assert!(!D6::read(&cleared).expect("still valid").steers);
+                prop_assert!(!routed(&cleared).steers);
             }
         }
     }

@@ -7,7 +7,7 @@ use prost::Message as _;
 use serde_json::Value;
 use slim_compat_grpc::proto::d6 as proto;
 use slim_compat_grpc::transcode::{TranscodeError, d6_to_native, native_to_d6};
-use slim_compat_grpc::{D6, Dialect};
+use slim_compat_grpc::{D6, Dialect, Inbound};
 use slim_wire::limits::{ROSTER_MEMBERS, SESSION_PART_BYTES};
 use slim_wire::session::{self, Content, Delivery, FullName, RosterMember, Session, SessionKind};
 use slim_wire::{
@@ -76,7 +76,7 @@ fn captured_publishes_come_back_with_nothing_lost() {
 #[test]
 fn a_transcoded_frame_routes_like_the_message() {
     for Captured { place, message, .. } in publishes() {
-        let expected = D6::read(&message).expect(&place).header;
+        let expected = D6::read(&message).ok().and_then(Inbound::routed).expect(&place).header;
         let (head, ..) = native(&message);
         let lane = slim_wire::lane(head.ids().session, &head.source());
         let expected = Header { encoding: Encoding::Native, ttl: 5, ..expected };
@@ -187,7 +187,7 @@ fn full_name(name: &Value) -> FullName {
 fn only_publishes_are_transcoded() {
     let mut subscriptions = 0;
     for Captured { place, message, .. } in captured() {
-        let inbound = D6::read(&message).expect(&place);
+        let inbound = D6::read(&message).ok().and_then(Inbound::routed).expect(&place);
         if inbound.header.kind != Kind::Publish {
             let error = d6_to_native(&message, 5).expect_err(&place);
             assert!(matches!(error, TranscodeError::NotTaken { .. }), "{error}");

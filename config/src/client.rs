@@ -39,7 +39,26 @@ pub struct Client {
     pub auth: Auth,
     /// `metadata`: a free map, default empty.
     pub metadata: Metadata,
+    /// `release` of the node at the other end, if it is reached over gRPC; this node's own key, of
+    /// data plane clients only. Default `0.6`.
+    pub release: Release,
+    /// `announce`: whether the other end is told of the names that clients of this node subscribe
+    /// to; this node's own key, of data plane clients over gRPC only. Default false: nodes that
+    /// announce to each other must not form a circle.
+    pub announce: bool,
 }
+
+/// What a published node speaks (`release`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// `0.6`; the default.
+    #[default]
+    V0_6,
+    /// `2`: 2.0 and later, 3.x included.
+    V2,
+}
+
+const RELEASES: [(&str, Release); 2] = [("0.6", Release::V0_6), ("2", Release::V2)];
 
 impl Client {
     /// A client of `endpoint` without TLS and with all other defaults.
@@ -57,6 +76,8 @@ impl Client {
             headers: Headers::new(),
             auth: Auth::None,
             metadata: Metadata::new(),
+            release: Release::default(),
+            announce: false,
         }
     }
 }
@@ -120,6 +141,8 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
     let headers = section.optional("headers", read_headers);
     let auth = section.optional("auth", auth::read_client);
     let metadata = section.optional("metadata", metadata::read);
+    let release = section.optional("release", |v| v.choice(&RELEASES, Case::Sensitive));
+    let announce = section.optional("announce", Value::boolean);
     read_ineffective(&mut section);
     section.finish();
     Some(Client {
@@ -135,6 +158,8 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
         headers: headers.unwrap_or_default(),
         auth: auth.unwrap_or_default(),
         metadata: metadata.unwrap_or_default(),
+        release: release.unwrap_or_default(),
+        announce: announce.unwrap_or_default(),
     })
 }
 

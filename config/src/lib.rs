@@ -1,5 +1,6 @@
 //! The configuration file of a SLIM node: the YAML that releases 0.4 to 0.6 document, as
-//! validated types, and the keys this node adds (`admin`, `limits`, `routes` and `quic`).
+//! validated types, and the keys this node adds (`admin`, `limits`, `policy`, `profile`, `routes`
+//! and `quic`).
 //!
 //! One run over a file reports everything that is wrong with it, each finding with line, column,
 //! path of the key and, where one is known, a hint. A key that is not known is an error, a key
@@ -35,6 +36,8 @@ mod endpoint;
 mod limits;
 mod load;
 mod metadata;
+mod policy;
+mod profile;
 mod runtime;
 mod secret;
 mod section;
@@ -49,12 +52,14 @@ mod value;
 pub use auth::{
     Algorithm, Auth, Claims, Jwt, JwtKey, KeyData, KeyFormat, KeySource, StaticJwt, TokenSource,
 };
-pub use client::{Client, ClientKeepalive, Headers, Proxy, RateLimit};
+pub use client::{Client, ClientKeepalive, Headers, Proxy, RateLimit, Release};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Scheme};
 pub use limits::Limits;
 pub use load::{Config, LoadError, Loaded, load, parse};
 pub use metadata::{Metadata, MetadataValue};
+pub use policy::{NamePattern, Policy, PolicyMode, PolicyRule, PrincipalPattern, TextPattern};
+pub use profile::Profile;
 pub use runtime::Runtime;
 pub use secret::Secret;
 pub use server::{Quic, Server, ServerKeepalive};

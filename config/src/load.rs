@@ -8,6 +8,8 @@ use thiserror::Error;
 use crate::diagnostics::{Diagnostics, Findings, Position};
 use crate::endpoint;
 use crate::limits::{self, Limits};
+use crate::policy::{self, Policy};
+use crate::profile::{self, Profile};
 use crate::runtime::{self, Runtime};
 use crate::server::Server;
 use crate::service::{self, Controller, Dataplane, Service};
@@ -30,6 +32,10 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// `limits`. This node's own key.
     pub limits: Limits,
+    /// `profile`: default `compat`. This node's own key.
+    pub profile: Profile,
+    /// `policy`: default as the profile says. This node's own key.
+    pub policy: Policy,
 }
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 46359);
@@ -53,6 +59,8 @@ impl Config {
             }],
             admin: Some(ADMIN),
             limits: Limits::default(),
+            profile: Profile::default(),
+            policy: Policy::default(),
         }
     }
 }
@@ -130,18 +138,30 @@ fn read(text: &str, sources: &dyn Sources, findings: &Findings) -> Option<Config
     let runtime = section.optional("runtime", runtime::read);
     let services = section.required("services", service::read_all);
     let limits = section.optional("limits", limits::read);
+    let profile = section.optional("profile", profile::read).unwrap_or_default();
+    let policy = section
+        .optional("policy", |value| policy::read(value, profile))
+        .unwrap_or_else(|| Policy::of_profile(profile));
     let admin = match section.child("admin") {
         Some(value) => read_admin(value),
         None => Some(Some(ADMIN)),
     };
+    if let Some(value) = section.child("policy").or_else(|| section.child("profile")) {
+        policy::warn(&value, policy.mode);
+    }
     section.finish();
     check_listeners(&root, admin.flatten());
+    if profile == Profile::Hardened {
+        servers(&root).iter().for_each(profile::check_hardened);
+    }
     Some(Config {
         tracing: tracing.unwrap_or_default(),
         runtime: runtime.unwrap_or_default(),
         services: services?,
         admin: admin?,
         limits: limits.unwrap_or_default(),
+        profile,
+        policy,
     })
 }
 
@@ -156,7 +176,7 @@ fn read_admin(value: Value<'_>) -> Option<Option<SocketAddr>> {
 fn check_listeners(root: &Value<'_>, admin: Option<SocketAddr>) {
     let mut taken: HashMap<SocketAddr, String> = HashMap::new();
     taken.extend(admin.map(|admin| (admin, "admin".to_owned())));
-    for endpoint in server_endpoints(root) {
+    for endpoint in servers(root).iter().filter_map(|server| server.field("endpoint")) {
         let Kind::Text(text) = &endpoint.node.kind else {
             continue;
         };
@@ -178,13 +198,12 @@ fn check_listeners(root: &Value<'_>, admin: Option<SocketAddr>) {
     }
 }
 
-/// The endpoints of all servers as they stand in the file.
-fn server_endpoints<'a>(root: &Value<'a>) -> Vec<Value<'a>> {
+/// All server blocks as they stand in the file.
+fn servers<'a>(root: &Value<'a>) -> Vec<Value<'a>> {
     let services = root.field("services").into_iter();
     let services = services.flat_map(|services| services.fields());
     let planes = services
         .flat_map(|(_, service)| ["dataplane", "controller"].map(|plane| service.field(plane)));
     let servers = planes.flatten().filter_map(|plane| plane.field("servers"));
-    let servers = servers.flat_map(|servers| servers.elements());
-    servers.filter_map(|server| server.field("endpoint")).collect()
+    servers.flat_map(|servers| servers.elements()).collect()
 }

@@ -1,11 +1,11 @@
 use std::collections::HashSet;
 
-use slim_wire::TextName;
+use slim_wire::{NameError, TextName};
 
 use crate::auth::{self, TokenSource};
 use crate::client::{self, Client};
 use crate::diagnostics::shown;
-use crate::endpoint::{self, Endpoint, Scheme};
+use crate::endpoint::{self, Endpoint};
 use crate::section::Section;
 use crate::server::{self, Role, Server};
 use crate::tree::Entry;
@@ -133,7 +133,7 @@ const NO_SERVER_HINT: &str = "add one under `dataplane.servers`, such as \
 fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
     let mut section = value.section()?;
     let servers = read_servers(&mut section, Role::Dataplane);
-    let clients = read_clients(&mut section, |client| client.endpoint.scheme != Scheme::Quic);
+    let clients = read_clients(&mut section, false);
     let routes =
         section.optional("routes", |value| value.each(|route| read_route(route, clients.as_ref())));
     let why = "only the controller sends messages of its own";
@@ -161,7 +161,7 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
 fn read_controller(value: Value<'_>) -> Option<Controller> {
     let mut section = value.section()?;
     let servers = read_servers(&mut section, Role::Controller);
-    let clients = read_clients(&mut section, |_| true);
+    let clients = read_clients(&mut section, true);
     let token_provider = section.optional("token_provider", auth::read_provider);
     let why = "no release uses it";
     section.ineffective("token_verifier", why, auth::read_verifier);
@@ -203,11 +203,8 @@ fn read_servers(section: &mut Section<'_>, role: Role) -> Option<Blocks<Server>>
     Some(servers)
 }
 
-/// The clients of a block, with a warning about each that is `unused`.
-fn read_clients(
-    section: &mut Section<'_>,
-    unused: impl Fn(&Client) -> bool,
-) -> Option<Blocks<Client>> {
+/// The clients of a block, with a warning about each if they are `unused`.
+fn read_clients(section: &mut Section<'_>, unused: bool) -> Option<Blocks<Client>> {
     let Some(value) = section.child("clients") else {
         return Some(Blocks::NONE);
     };
@@ -219,8 +216,14 @@ fn read_clients(
             let endpoint = value.field("endpoint").unwrap_or(value);
             return endpoint.fail(message, Some("remove one of the two".into()));
         }
-        if unused(&client) {
-            value.warn("valid, but not connected to yet, so routes by it lead nowhere", None);
+        if unused {
+            value.warn("valid, but not connected to yet", None);
+        } else {
+            for key in ["proxy", "rate_limit", "request_timeout", "buffer_size"] {
+                if let Some(field) = value.field(key) {
+                    field.warn("valid, but without effect on links of this node", None);
+                }
+            }
         }
         Some(client)
     })?;
@@ -238,7 +241,9 @@ fn read_route(value: Value<'_>, clients: Option<&Blocks<Client>>) -> Option<Rout
 fn read_name(value: Value<'_>) -> Option<TextName> {
     match value.text()?.parse() {
         Ok(name) => Some(name),
-        Err(error) => value.fail(error.to_string(), None),
+        Err(error @ NameError::TooLong { .. }) => value.fail(error.to_string(), None),
+        // The other errors would show a text that a placeholder stands for.
+        Err(_) => value.expected("`org/namespace/app`, with a decimal id or without"),
     }
 }
 

@@ -13,9 +13,10 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use slim_compat_grpc::MessageReader;
 use slim_quic::datapath::{
-    Core, CoreConfig, Counters, Departure, Framing, LinkId, Mailboxes, Marks, Postbox, Principal,
-    SlowLog, Wake,
+    Core, CoreConfig, Counters, Departure, Framing, LinkId, Mailboxes, Marks, Postbox, SlowLog,
+    Wake,
 };
+use slim_quic::policy::Principal;
 use slim_wire::{Class, Encoding, Envelope, Flags, Header, Id, Kind, Name, Prefix};
 
 const CORES: usize = 3;
@@ -136,6 +137,7 @@ impl Node {
             subscriptions_per_link: SUBSCRIPTIONS,
             subscriptions: 1_000_000,
             stalled: std::time::Duration::from_secs(30),
+            announces: false,
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);

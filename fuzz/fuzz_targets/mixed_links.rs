@@ -14,8 +14,9 @@ use libfuzzer_sys::fuzz_target;
 use slim_compat_grpc::{D6, Dialect, MessageReader, transcode};
 use slim_quic::datapath::{
     Core, CoreConfig, Counters, DATAGRAMS, Departure, Framing, LinkId, Mailboxes, Marks, Postbox,
-    Principal, SlowLog, Wake,
+    SlowLog, Wake,
 };
+use slim_quic::policy::Principal;
 use slim_wire::session::{self, Session};
 use slim_wire::{
     Class, Encoding, Envelope, Flags, FrameReader, Header, Id, Kind, Name, Prefix, SessionIds,
@@ -111,6 +112,7 @@ impl Node {
             subscriptions_per_link: 4,
             subscriptions: 100,
             stalled: std::time::Duration::from_secs(30),
+            announces: false,
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);

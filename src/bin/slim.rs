@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use slim_config::{Diagnostics, Loaded};
+use slim_config::{Diagnostics, Loaded, PolicyMode, Profile};
 use slim_quic::demo::{self, DemoError};
 use slim_quic::node::lifecycle::{self, Exit};
 use slim_quic::version::Version;
@@ -83,11 +83,16 @@ fn run(args: &Run) -> Exit {
 #[expect(clippy::print_stdout, reason = "the answer to the command")]
 fn check(file: &Path) -> Exit {
     match lifecycle::check(file) {
-        Ok(warnings) => {
+        Ok(Loaded { config, warnings }) => {
             for warning in &warnings {
                 println!("{warning}");
             }
-            println!("{}: valid", file.display());
+            let (file, profile, policy) = (file.display(), config.profile, config.policy);
+            if profile != Profile::Compat || policy.mode != PolicyMode::Open {
+                let rules = policy.rules.len();
+                println!("{file}: profile {profile}, policy {} with {rules} rules", policy.mode);
+            }
+            println!("{file}: valid");
             Exit::Clean
         }
         Err(error) => report(&error),

@@ -3,18 +3,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slim_wire::{Encoding, Envelope, Name, Space, TextName};
+use bytes::Bytes;
+use slim_compat_grpc::{LinkKey, Subscription};
+use slim_wire::{Class, Encoding, Envelope, Name, Space, TextName};
 use slotmap::SlotMap;
 use thiserror::Error;
 
-use super::counters::{Counters, DropReason};
+use super::announce::Announcer;
+use super::counters::{Counters, DropReason, RefuseReason};
 use super::egress::{Chunk, Egress};
 use super::forward::Targets;
 use super::mailbox::{BOX_LETTERS, Mail, Mailboxes};
-use super::port::{CoreId, Framing, LinkId, Marks, Port};
-use super::principal::Principal;
+use super::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
+use super::violation::{Act, Violation};
+use crate::policy::{Mode, Policy, Principal, View};
 
 /// What an operator may choose about a core.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,8 @@ pub struct CoreConfig {
     pub subscriptions_per_link: usize,
     /// Subscriptions that all links of this core may have.
     pub subscriptions: usize,
+    /// Whether nodes of published releases are told of the names of this node's clients.
+    pub announces: bool,
     /// Seed of the table's hashing; see [`super::Table::new`].
     pub seed: u64,
 }
@@ -43,6 +49,10 @@ pub struct Core {
     pub(super) mail: Mailboxes,
     pub(super) counters: Arc<Counters>,
     pub(super) targets: Targets,
+    announcer: Option<Announcer>,
+    policy: Policy,
+    /// The last thing that the policy does not allow, for the log.
+    violation: Option<Violation>,
     slow_log: Arc<SlowLog>,
     clocks: SlowClocks,
     /// The deadline that the driver of this core knows of. A clock may be noted late for it, but
@@ -69,6 +79,8 @@ const TURN_CHANGES: usize = 2048;
 /// A link as its own core knows it.
 pub(super) struct Link {
     pub(super) egress: Egress,
+    /// What the policy allows it.
+    view: View,
     subscriptions: HashSet<(Space, Name)>,
     batch: Vec<Change>,
     submitted: bool,
@@ -134,6 +146,22 @@ pub enum SubscribeError {
         /// The core's share of `limits.subscriptions`.
         limit: usize,
     },
+    /// The policy does not allow the name to whom the link belongs.
+    #[error("policy: this name is not allowed to {principal}")]
+    NotAllowed {
+        /// Whom the link belongs to.
+        principal: Principal,
+    },
+}
+
+impl SubscribeError {
+    /// As what it counts.
+    pub fn refuse_reason(&self) -> RefuseReason {
+        match self {
+            Self::Limit { .. } | Self::CoreLimit { .. } => RefuseReason::SubscriptionLimit,
+            Self::NotAllowed { .. } => RefuseReason::NotAllowed,
+        }
+    }
 }
 
 impl Core {
@@ -151,6 +179,9 @@ impl Core {
             mail,
             counters,
             targets: Targets::default(),
+            policy: Policy::default(),
+            violation: None,
+            announcer: config.announces.then(Announcer::default),
             slow_log,
             clocks: SlowClocks::new(config.slow_consumer),
             armed: None,
@@ -161,6 +192,12 @@ impl Core {
             ready: Vec::new(),
             driver: None,
         }
+    }
+
+    /// Judges links that are opened from now on by another policy than the open one.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Which core this is.
@@ -183,10 +220,12 @@ impl Core {
     pub fn open_link(&mut self, peer: &str, framing: Framing, principal: Principal) -> LinkId {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
+        let view = self.policy.view(&principal);
         let key = self.links.insert_with_key(|key| {
             let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
+                view,
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,
@@ -195,7 +234,7 @@ impl Core {
                 progressed: false,
                 idle_sweeps: 0,
                 waiting: match framing {
-                    Framing::Grpc => Waiting::Task(None),
+                    Framing::Grpc | Framing::PublishedNode => Waiting::Task(None),
                     Framing::Native | Framing::Node(_) => Waiting::Listed(false),
                 },
             }
@@ -214,6 +253,9 @@ impl Core {
         self.counters.drop_copies(DropReason::LinkClosed, link.egress.messages());
         self.counters.subscriptions.sub(link.subscriptions.len() as u64);
         self.clocks.stop(id);
+        if let Some(announcer) = &mut self.announcer {
+            announcer.leave(id);
+        }
         let ends = link.subscriptions.drain();
         let mut changes = std::mem::take(&mut link.batch);
         changes.extend(ends.map(|(space, name)| Change::Unsubscribe(id, space, name)));
@@ -247,6 +289,13 @@ impl Core {
         if link.subscriptions.contains(&key) {
             return Ok(());
         }
+        if !link.view.may_subscribe(&name) && !self.tolerate(id, Act::Subscribe, name) {
+            let principal = self.port(id).map(|port| port.principal().clone());
+            return Err(SubscribeError::NotAllowed { principal: principal.unwrap_or_default() });
+        }
+        let Some(link) = self.links.get_mut(id.key) else {
+            return Ok(());
+        };
         let limit = self.config.subscriptions_per_link;
         if link.subscriptions.len() >= limit {
             return Err(SubscribeError::Limit { limit });
@@ -258,11 +307,10 @@ impl Core {
         link.subscriptions.insert(key);
         self.counters.subscriptions.add(1);
         let port = link.egress.port();
-        port.name_once(|| {
-            let text = texts.and_then(|texts| TextName::new(texts, name.id).ok());
-            label(&text.map_or_else(|| name.to_string(), |text| text.to_string()))
-        });
-        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name));
+        let text = || texts.and_then(|texts| TextName::new(texts, name.id).ok());
+        port.name_once(|| label(&text().map_or_else(|| name.to_string(), |text| text.to_string())));
+        let text = if self.announcer.is_some() { text().map(Arc::new) } else { None };
+        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name, text));
         Ok(())
     }
 
@@ -336,6 +384,47 @@ impl Core {
             self.slow_events.push(self.slow_log.note(link.egress.port(), SlowState::Recovered));
         }
         Some(chunk)
+    }
+
+    /// From now on the link, to a node of a published release, is told of the names that this
+    /// node's clients subscribe to in the space of `encoding`.
+    pub fn announce(&mut self, id: LinkId, encoding: Encoding) {
+        if let Some(announcer) = &mut self.announcer {
+            announcer.listen(id, encoding.space());
+        }
+    }
+
+    /// What the link has to be told next of this node's names.
+    pub fn poll_announcement(
+        &mut self,
+        id: LinkId,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Subscription, Arc<TextName>)> {
+        match &mut self.announcer {
+            Some(announcer) => announcer.poll(id, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// From now on what leaves on the link is authenticated with this key (D20).
+    pub fn authenticate(&mut self, id: LinkId, key: Arc<LinkKey>) {
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.egress.authenticate(key);
+        }
+    }
+
+    /// Queues what this node itself has to say on the link. It is no message that was routed, and
+    /// counts as none.
+    pub fn answer(&mut self, id: LinkId, encoding: Encoding, answer: Bytes, now: Instant) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
+        let load = Load { class: Class::Control, encoding, bytes: answer.len(), messages: 0 };
+        if link.egress.port().admit(load, &self.config.marks) != Admission::Admitted {
+            return self.evict(id);
+        }
+        link.egress.push_answer(&answer);
+        self.queued(id, now);
     }
 
     /// What is to become of the link; one that is gone is finished.
@@ -430,7 +519,10 @@ impl Core {
             };
             match mail {
                 Mail::Change(ordered) => {
-                    changes += ordered.len();
+                    changes += ordered.changes().len();
+                    if let Some(announcer) = &mut self.announcer {
+                        ordered.changes().iter().for_each(|change| announcer.note(change));
+                    }
                     if let Some(link) = self.replica.apply(ordered) {
                         self.mail.send(link.core, Mail::Done(link));
                     }
@@ -462,7 +554,8 @@ impl Core {
     /// has been handled.
     pub fn flush(&mut self) {
         self.mail.flush();
-        if std::mem::take(&mut self.rearm) || !self.slow_events.is_empty() {
+        let to_log = !self.slow_events.is_empty() || self.violation.is_some();
+        if std::mem::take(&mut self.rearm) || to_log {
             // The core has a deadline to mind, or lines to log.
             self.mail.wake_self();
         }
@@ -480,6 +573,33 @@ impl Core {
         self.armed
     }
 
+    /// Whether the link may publish as the source of a message, or does so and is watched only.
+    #[inline]
+    pub(super) fn may_publish(&mut self, id: LinkId, source: Name) -> bool {
+        match self.links.get(id.key) {
+            Some(link) if !link.view.may_publish_as(&source) => {
+                self.tolerate(id, Act::Publish, source)
+            }
+            _ => true,
+        }
+    }
+
+    /// Counts and notes what the policy does not allow; returns whether it is let pass.
+    #[cold]
+    fn tolerate(&mut self, id: LinkId, act: Act, name: Name) -> bool {
+        let tolerated = self.policy.mode() == Mode::Observe;
+        self.counters.violations.add(1);
+        if let Some(port) = self.port(id) {
+            self.violation = Some(Violation::new(port, act, name, tolerated));
+        }
+        tolerated
+    }
+
+    /// What the policy does not allow, the last of it since the last call, for the log.
+    pub fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
+    }
+
     /// Slow consumers since the last call, for the log.
     pub fn take_slow_events(&mut self) -> Vec<SlowConsumer> {
         std::mem::take(&mut self.slow_events)
@@ -494,6 +614,14 @@ impl Core {
         };
         link.egress.push(envelope);
         self.counters.queued.add(envelope.messages.into());
+        self.queued(id, now);
+    }
+
+    /// Wakes who writes for the link, and starts its clock if it is behind.
+    fn queued(&mut self, id: LinkId, now: Instant) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
         let behind = link.egress.port().queued() > self.config.marks.soft;
         if behind && link.state != LinkState::Evicted && self.clocks.start(id, now) {
             let too_late = now + self.config.slow_consumer;

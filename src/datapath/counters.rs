@@ -69,6 +69,12 @@ reasons! {
         TooLarge = "too_large",
         /// The link has as many subscriptions as it may have.
         SubscriptionLimit = "subscription_limit",
+        /// The authentication code of its header is not that of its link, or absent.
+        Unauthentic = "unauthentic",
+        /// It may pass no more nodes.
+        Expired = "expired",
+        /// The policy does not allow its name to who sent it.
+        NotAllowed = "not_allowed",
     }
 }
 
@@ -83,6 +89,8 @@ pub struct Counters {
     pub matched: Counter,
     /// Messages without a target.
     pub unmatched: Counter,
+    /// Those of them whose name is known, but only to clients of other releases.
+    pub elsewhere: Counter,
     /// Messages not routed, by reason.
     pub refused: [Counter; RefuseReason::ALL.len()],
     /// Copies of messages, one per target.
@@ -105,6 +113,8 @@ pub struct Counters {
     pub links: Counter,
     /// Subscriptions of this core's links, now.
     pub subscriptions: Counter,
+    /// Subscriptions and messages that the policy does not allow, let pass or not.
+    pub violations: Counter,
     /// Links cut off for being too slow.
     pub evicted: Counter,
     /// Times that a source was not read for a while because its only target was behind.

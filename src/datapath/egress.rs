@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use slim_compat_grpc::LinkKey;
 use slim_wire::limits::{HEADER_BYTES, LANES, PACKING_THRESHOLD_BYTES};
 use slim_wire::{Class, Encoding, Envelope, FrameHeader, FrameKind, Frames, Pieces, SessionIds};
 
@@ -20,6 +21,8 @@ pub struct Egress {
     /// Longest datagram that the link takes now, in bytes.
     datagram_bytes: usize,
     messages: u64,
+    /// By which headers are authenticated on this link (D20).
+    key: Option<Arc<LinkKey>>,
 }
 
 /// One queue in order.
@@ -63,11 +66,11 @@ impl Egress {
     /// An empty queue of the link behind `port`.
     pub fn new(port: Arc<Port>) -> Self {
         let queues = match port.framing() {
-            Framing::Grpc => 1,
+            Framing::Grpc | Framing::PublishedNode => 1,
             Framing::Native | Framing::Node(_) => DATAGRAMS + 1,
         };
         let queues = (0..queues).map(|_| Queue::default()).collect();
-        Self { port, queues, datagram_bytes: 0, messages: 0 }
+        Self { port, queues, datagram_bytes: 0, messages: 0, key: None }
     }
 
     /// The port whose room the messages take.
@@ -85,13 +88,25 @@ impl Egress {
         self.datagram_bytes = bytes;
     }
 
+    /// From now on headers leave with the code of this key.
+    pub fn authenticate(&mut self, key: Arc<LinkKey>) {
+        self.key = Some(key);
+    }
+
+    /// Adds what the node itself has to say on a gRPC stream, if [`Port::admit`] admitted it.
+    pub fn push_answer(&mut self, answer: &Bytes) {
+        let queue = &mut self.queues[0];
+        queue.pack.extend_from_slice(&slim_compat_grpc::prefix(answer.len()));
+        queue.push_piece(answer, 0);
+    }
+
     /// Adds what [`Port::admit`] admitted.
     #[inline]
     pub fn push(&mut self, envelope: &Envelope) {
         self.messages += u64::from(envelope.messages);
         let datagrams = self.datagram_bytes > 0 && envelope.header.class == Class::BestEffort;
         match self.port.framing() {
-            Framing::Grpc => self.push_grpc(envelope),
+            Framing::Grpc | Framing::PublishedNode => self.push_grpc(envelope),
             Framing::Native if !datagrams => {
                 let queue = &mut self.queues[usize::from(envelope.header.lane % LANES)];
                 queue.push(&envelope.body, envelope.messages);
@@ -103,7 +118,14 @@ impl Egress {
     fn push_grpc(&mut self, envelope: &Envelope) {
         let queue = &mut self.queues[0];
         queue.pack.extend_from_slice(&slim_compat_grpc::prefix(envelope.len()));
-        queue.push(&envelope.body, envelope.messages);
+        match (&self.key, envelope.body.as_slice()) {
+            (Some(key), [head, rest @ ..]) => {
+                key.sign(head, &mut queue.pack);
+                queue.pack_charge += charge(head.len(), 0);
+                queue.push(rest, envelope.messages);
+            }
+            (_, pieces) => queue.push(pieces, envelope.messages),
+        }
     }
 
     /// The way of messages that do not leave as they came, one by one.

@@ -4,10 +4,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use slim_compat_grpc::transcode;
 use slim_wire::limits::PACKING_THRESHOLD_BYTES;
-use slim_wire::{Class, Encoding, Envelope, Frames, Header, Pieces};
+use slim_wire::{Class, Encoding, Envelope, Frames, Header, Pieces, Space};
 
 use super::core::{Core, CoreConfig};
-use super::counters::{Counters, DropReason};
+use super::counters::{Counters, DropReason, RefuseReason};
 use super::mailbox::Mail;
 use super::port::{Admission, CoreId, Framing, LinkId, Load, Port};
 use super::table::Origin;
@@ -16,7 +16,10 @@ use super::table::Origin;
 #[derive(Clone, Debug)]
 pub enum Forwarded {
     /// Nobody subscribed to its destination.
-    Nowhere,
+    Nowhere {
+        /// Where somebody did, out of its reach.
+        elsewhere: Option<Space>,
+    },
     /// It has one target.
     One {
         /// The target.
@@ -52,7 +55,13 @@ impl Core {
     /// Delivers what came in on `from`: one copy to each target's queue, whatever becomes of the
     /// others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
-        let mut forwarded = Forwarded::Nowhere;
+        let mut forwarded = Forwarded::Nowhere { elsewhere: None };
+        if !self.may_publish(from, envelope.header.source) {
+            for _ in 0..envelope.messages {
+                self.counters.refuse(RefuseReason::NotAllowed);
+            }
+            return forwarded;
+        }
         let origin = self.origin(from);
         let Self { replica, config, counters, targets, .. } = self;
         let (core, load) = (from.core, Load::of(envelope));
@@ -62,7 +71,7 @@ impl Core {
         replica.table().for_each_target(&envelope.header, origin, |port| {
             ports += 1;
             forwarded = match forwarded {
-                Forwarded::Nowhere => {
+                Forwarded::Nowhere { .. } => {
                     let behind = (port.queued() > config.marks.pause).then(|| Arc::clone(port));
                     Forwarded::One { target: port.id(), behind }
                 }
@@ -79,12 +88,26 @@ impl Core {
         counters.received.add(messages);
         counters.bytes_received.add(load.bytes as u64);
         counters.deliveries.add(ports * messages);
-        if ports == 0 { &counters.unmatched } else { &counters.matched }.add(messages);
+        if ports == 0 {
+            counters.unmatched.add(messages);
+            return self.unmatched(&envelope.header, messages);
+        }
+        counters.matched.add(messages);
         self.deliver(envelope, now);
         if !self.targets.foreign.is_empty() {
             self.deliver_transcoded(core, envelope, now);
         }
         forwarded
+    }
+
+    /// Whether a message without a target would have had one, had its sender another release.
+    #[cold]
+    fn unmatched(&mut self, header: &Header, messages: u64) -> Forwarded {
+        let elsewhere = self.replica.table().elsewhere(header);
+        if elsewhere.is_some() {
+            self.counters.elsewhere.add(messages);
+        }
+        Forwarded::Nowhere { elsewhere }
     }
 
     /// Where a message of the link comes from.
@@ -230,11 +253,14 @@ fn shares_memory(piece: &Bytes) -> bool {
     piece.len() > PACKING_THRESHOLD_BYTES && piece.len() <= SHARED_BUFFER_BYTES
 }
 
-/// The envelope in one piece of memory of its own, for all its targets. As it came it may be a
-/// small part of a receive buffer, which would stay for as long as the message waits, many times
-/// what its queue is charged; or in pieces so small that each target would copy them.
+/// The envelope in memory of its own, for all its targets. As it came it may be a small part of a
+/// receive buffer, which would stay for as long as the message waits, many times what its queue is
+/// charged; or in pieces so small that each target would copy them. It becomes one piece, but for
+/// the head of a prepared message, which each link signs by itself.
 fn own_memory(envelope: &Envelope) -> Envelope {
-    let mut body = Pieces::new();
-    body.push(envelope.body.concat().into());
+    let heads = usize::from(envelope.header.encoding == Encoding::D20);
+    let (head, rest) = envelope.body.split_at(heads.min(envelope.body.len()));
+    let mut body: Pieces = head.iter().map(|head| Bytes::copy_from_slice(head)).collect();
+    body.push(rest.concat().into());
     Envelope { header: envelope.header, messages: envelope.messages, body }
 }

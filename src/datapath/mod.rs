@@ -8,16 +8,17 @@
 //! Nothing here knows a runtime, a socket or a clock: time is passed in, and a waiting task is a
 //! [`std::task::Waker`].
 
+mod announce;
 mod core;
 mod counters;
 mod egress;
 mod forward;
 mod mailbox;
 mod port;
-mod principal;
 mod replica;
 mod slow;
 mod table;
+mod violation;
 
 pub use self::core::{Core, CoreConfig, Departure, Fate, SubscribeError};
 pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
@@ -25,10 +26,10 @@ pub use self::egress::{Chunk, DATAGRAMS, Egress};
 pub use self::forward::Forwarded;
 pub use self::mailbox::{Mail, Mailboxes, Postbox, Wake};
 pub use self::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
-pub use self::principal::Principal;
 pub use self::replica::{Change, Ordered, Replica, Sequencer, Submission};
 pub use self::slow::{SlowConsumer, SlowLog, SlowState};
 pub use self::table::{Origin, Table};
+pub use self::violation::{Act, Violation};
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -6,7 +6,7 @@ use slim_wire::limits::HEADER_BYTES;
 use slim_wire::{Class, Encoding, Envelope, Header};
 use slotmap::DefaultKey;
 
-use super::principal::Principal;
+use crate::policy::Principal;
 
 /// A core of this node, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,8 @@ pub enum Framing {
     Native,
     /// Another node, by its number: frames of any encoding, with one hop less to go.
     Node(u64),
+    /// A node of a published release: as for its clients.
+    PublishedNode,
 }
 
 impl Framing {
@@ -45,7 +47,7 @@ impl Framing {
     /// it is. Only encodings of one routing space meet here.
     pub(super) const fn foreign(self, encoding: Encoding) -> Option<Encoding> {
         match (self, encoding) {
-            (Self::Grpc, Encoding::Native) => Some(Encoding::D6),
+            (Self::Grpc | Self::PublishedNode, Encoding::Native) => Some(Encoding::D6),
             (Self::Native, Encoding::D6) => Some(Encoding::Native),
             _ => None,
         }
@@ -54,8 +56,8 @@ impl Framing {
     /// Bytes that a queue holds for a message beside its own.
     const fn overhead(self, encoding: Encoding) -> usize {
         match (self, encoding) {
-            (Self::Node(_), Encoding::Native) | (Self::Grpc | Self::Native, _) => 0,
-            (Self::Node(_), _) => HEADER_BYTES,
+            (Self::Node(_), encoding) if !matches!(encoding, Encoding::Native) => HEADER_BYTES,
+            _ => 0,
         }
     }
 }
@@ -153,7 +155,7 @@ impl Port {
 
     /// Whether the link leads to another node.
     pub fn is_node(&self) -> bool {
-        matches!(self.framing, Framing::Node(_))
+        matches!(self.framing, Framing::Node(_) | Framing::PublishedNode)
     }
 
     /// The address of the other end.

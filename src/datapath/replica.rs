@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use slim_wire::{Name, Space};
+use slim_wire::{Name, Space, TextName};
 
 use super::port::{LinkId, Port};
 use super::table::Table;
@@ -15,8 +15,9 @@ use super::table::Table;
 /// One change of the routing table.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A subscription that the link does not have yet.
-    Subscribe(Arc<Port>, Space, Name),
+    /// A subscription that the link does not have yet, with the texts of its name if they are
+    /// known, and anybody may want to know them.
+    Subscribe(Arc<Port>, Space, Name, Option<Arc<TextName>>),
     /// The end of one that it has.
     Unsubscribe(LinkId, Space, Name),
 }
@@ -38,9 +39,9 @@ pub struct Ordered {
 }
 
 impl Ordered {
-    /// How many changes it holds.
-    pub(super) fn len(&self) -> usize {
-        self.submission.changes.len()
+    /// What changes.
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.submission.changes
     }
 }
 
@@ -94,7 +95,9 @@ impl Replica {
         self.next += 1;
         for change in &ordered.submission.changes {
             match change {
-                Change::Subscribe(port, space, name) => self.table.subscribe(*space, *name, port),
+                Change::Subscribe(port, space, name, _) => {
+                    self.table.subscribe(*space, *name, port)
+                }
                 Change::Unsubscribe(link, space, name) => {
                     self.table.unsubscribe(*space, *name, *link);
                 }

@@ -94,6 +94,14 @@ impl Table {
         }
     }
 
+    /// Another space in which the destination's name is known.
+    pub fn elsewhere(&self, header: &Header) -> Option<Space> {
+        let own = header.encoding.space();
+        let others = Space::ALL.into_iter().filter(|space| *space != own);
+        let prefix = header.destination.prefix;
+        others.into_iter().find(|space| self.prefixes.contains_key(&(*space, prefix)))
+    }
+
     /// Calls `deliver` with every target of a message that came in on `from`.
     pub fn for_each_target(
         &mut self,
@@ -111,7 +119,7 @@ impl Table {
                 nodes.push(node);
                 deliver(port);
             }
-            Framing::Grpc | Framing::Native => deliver(port),
+            Framing::Grpc | Framing::Native | Framing::PublishedNode => deliver(port),
         };
         match (header.fanout, id) {
             (1, Id::ANY) => {

@@ -2,7 +2,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-use crate::datapath::Principal;
+use crate::policy::Principal;
 
 /// Whom a chain of certificates, which TLS has verified, belongs to; nobody without one.
 pub fn principal_of(chain: Option<&[CertificateDer<'_>]>) -> Principal {

@@ -24,7 +24,7 @@ impl Flow {
     /// The port to wait for before the source is read on, if any.
     pub(super) fn wait_for(&mut self, forwarded: Forwarded, len: usize) -> Option<Arc<Port>> {
         let (target, behind) = match forwarded {
-            Forwarded::Nowhere => return None,
+            Forwarded::Nowhere { .. } => return None,
             Forwarded::Many => {
                 *self = Self::default();
                 return None;

@@ -13,8 +13,8 @@ use slim_wire::Fault;
 use thiserror::Error;
 
 use super::host::Host;
-use crate::datapath::Principal;
 use crate::identity::{IdentityError, TokenCheck};
+use crate::policy::Principal;
 
 /// Why somebody is not let in. No text of it holds a password or a token.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

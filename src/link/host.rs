@@ -1,10 +1,12 @@
 //! What all links of one core share, whatever they speak.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use slim_wire::{Header, Space};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +42,8 @@ pub struct Host {
     pub stop_reading: Cell<bool>,
     /// Cancelled after that: streams end once their queues are empty.
     pub finish: CancellationToken,
+    /// How this node introduces itself to published clients and nodes.
+    pub node_id: Box<str>,
     /// The tasks of all connections and streams.
     pub tasks: TaskTracker,
     incident_log: IncidentLog,
@@ -52,7 +56,13 @@ const DELAYS: usize = 256;
 
 impl Host {
     /// A host without links.
-    pub fn new(core: Core, limits: LinkLimits, places: Places, incidents: Arc<Incidents>) -> Self {
+    pub fn new(
+        core: Core,
+        limits: LinkLimits,
+        places: Places,
+        incidents: Arc<Incidents>,
+        node_id: Box<str>,
+    ) -> Self {
         Self {
             core: RefCell::new(core),
             limits,
@@ -60,10 +70,21 @@ impl Host {
             incidents,
             stop_reading: Cell::new(false),
             finish: CancellationToken::new(),
+            node_id,
             tasks: TaskTracker::new(),
             incident_log: IncidentLog::default(),
             delays: Arc::new(Semaphore::new(DELAYS)),
         }
+    }
+
+    /// Counts and logs that a message found its name only among clients of other releases.
+    pub(super) fn report_elsewhere(&self, peer: &SocketAddr, header: &Header, known: Space) {
+        let (name, releases) = (header.destination, header.encoding.space().releases());
+        let detail = format_args!(
+            "{name}: expected a subscriber of releases {releases}, got one of {} only",
+            known.releases()
+        );
+        self.report(Incident::OtherRelease, peer, &detail);
     }
 
     /// A place among those who are kept waiting before they are refused; `None` when all are

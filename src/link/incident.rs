@@ -39,11 +39,13 @@ pub enum Incident {
     ProtocolBroken,
     /// A socket or the link to another node failed.
     LinkFailed,
+    /// A message whose name only clients of releases that cannot read it subscribed to.
+    OtherRelease,
 }
 
 impl Incident {
     /// All incidents, in the order of their counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AcceptFailed,
         Self::LinkLimit,
         Self::TlsFailed,
@@ -58,6 +60,7 @@ impl Incident {
         Self::StrayDatagram,
         Self::ProtocolBroken,
         Self::LinkFailed,
+        Self::OtherRelease,
     ];
 
     /// The incident as metrics write it.
@@ -77,6 +80,7 @@ impl Incident {
             Self::StrayDatagram => "stray_datagram",
             Self::ProtocolBroken => "protocol_broken",
             Self::LinkFailed => "link_failed",
+            Self::OtherRelease => "other_release",
         }
     }
 
@@ -96,6 +100,7 @@ impl Incident {
             Self::StrayDatagram => "datagram dropped: it belongs to no connection",
             Self::ProtocolBroken => "connection closed: protocol broken",
             Self::LinkFailed => "link to another node failed",
+            Self::OtherRelease => "message not delivered: its name belongs to another release",
         }
     }
 }

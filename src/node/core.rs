@@ -17,13 +17,16 @@ use tracing::{info, warn};
 
 use super::StartError;
 use super::listener::{CoreListener, take_quic};
+use super::published::PublishedUplink;
 use super::uplink::{Uplink, keep_up};
 use crate::datapath::{
-    Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Wake,
+    Act, Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Violation,
+    Wake,
 };
 use crate::link::quic::settings::{self, QuicSettings};
 use crate::link::quic::{Crossing, Dials, Driver};
 use crate::link::{Host, Incidents, LinkLimits, Places, RateLimit};
+use crate::policy::Policy;
 
 /// Wakes a core that has mail.
 #[derive(Debug, Default)]
@@ -45,6 +48,7 @@ pub(super) struct CoreSpec {
     pub(super) node: u64,
     /// Links to other nodes that live on this core.
     pub(super) uplinks: Vec<Uplink>,
+    pub(super) published: Vec<PublishedUplink>,
     pub(super) crossing: Crossing,
     pub(super) mail: Mailboxes,
     pub(super) bell: Arc<Bell>,
@@ -135,17 +139,24 @@ async fn run(
     incidents: Arc<Incidents>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let CoreSpec { config, cores, mut servers, node, uplinks, crossing, mail, bell, .. } = spec;
+    let CoreSpec {
+        config, cores, mut servers, node, uplinks, published, crossing, mail, bell, ..
+    } = spec;
     let (slow_log, places) = (spec.slow_log, spec.places);
     let id = mail.core();
-    let core = Core::new(core_config(&config.limits, cores), mail, counters, slow_log);
-    let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents));
+    let node_id = format!("slim-{node:016x}").into();
+    let core = Core::new(core_config(&config, cores), mail, counters, slow_log)
+        .with_policy(Policy::new(&config.policy));
+    let host = Rc::new(Host::new(core, link_limits(&config.limits), places, incidents, node_id));
     let dials = Rc::<Dials>::default();
     let endpoint = settings::endpoint(id, QuicSettings::default());
     let listening = take_quic(&mut servers, id);
     match Driver::new(Rc::clone(&host), node, listening, endpoint, crossing, Rc::clone(&dials)) {
         Ok(driver) => _ = host.tasks.spawn_local(driver.run()),
         Err(error) => tracing::error!(%error, "native links are not served"),
+    }
+    for uplink in published {
+        host.tasks.spawn_local(uplink.keep_up(Rc::clone(&host)));
     }
     for uplink in uplinks {
         host.tasks.spawn_local(keep_up(uplink, Rc::clone(&host), Rc::clone(&dials)));
@@ -206,17 +217,23 @@ async fn take_steps(
 /// Handles the core's mail and deadlines, for ever.
 async fn take_turns(host: Rc<Host>, bell: Arc<Bell>) {
     let lines = SlowState::ALL.map(|_| RateLimit::default());
+    let violations = RateLimit::default();
     loop {
         let deadline = host.core.borrow_mut().deadline();
         tokio::select! {
             () = bell.0.notified() => {}
             () = sleep_until(deadline) => {}
         }
-        let events = {
+        let (events, violation) = {
             let mut core = host.core.borrow_mut();
             core.turn(Instant::now());
-            core.take_slow_events()
+            (core.take_slow_events(), core.take_violation())
         };
+        if let Some(violation) = violation
+            && let Some(left_out) = violations.admit(Instant::now())
+        {
+            log_violation(&violation, left_out);
+        }
         for event in &events {
             if let Some(left_out) = lines[event.state as usize].admit(Instant::now()) {
                 log_slow_consumer(event, left_out);
@@ -225,6 +242,16 @@ async fn take_turns(host: Rc<Host>, bell: Arc<Bell>) {
         // Whatever the mail made ready comes before more mail.
         tokio::task::yield_now().await;
     }
+}
+
+fn log_violation(violation: &Violation, left_out: u64) {
+    let Violation { principal, peer, act, name, tolerated } = violation;
+    let act = match act {
+        Act::Subscribe => "subscribe to",
+        Act::Publish => "publish as",
+    };
+    let verdict = if *tolerated { "let pass (policy.mode: observe)" } else { "refused" };
+    warn!(%principal, %peer, %name, left_out, "policy does not allow to {act} the name: {verdict}");
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -249,7 +276,9 @@ fn log_slow_consumer(slow: &SlowConsumer, left_out: u64) {
     }
 }
 
-fn core_config(limits: &Limits, cores: usize) -> CoreConfig {
+fn core_config(config: &Config, cores: usize) -> CoreConfig {
+    let limits = &config.limits;
+    let mut clients = config.services.iter().flat_map(|service| &service.dataplane.clients);
     CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
         slow_consumer: limits.slow_consumer,
@@ -257,6 +286,7 @@ fn core_config(limits: &Limits, cores: usize) -> CoreConfig {
         message_bytes: limits.message_bytes,
         subscriptions_per_link: limits.subscriptions_per_link,
         subscriptions: limits.subscriptions.div_ceil(cores),
+        announces: clients.any(|client| client.announce),
         seed: RandomState::new().build_hasher().finish(),
     }
 }

@@ -62,17 +62,17 @@ pub enum CheckError {
 }
 
 /// Reports what is wrong with a configuration file and with the certificates that it names,
-/// without binding or connecting. Returns the warnings.
+/// without binding or connecting.
 ///
 /// # Errors
 /// [`CheckError`].
-pub fn check(file: &Path) -> Result<Diagnostics, CheckError> {
-    let Loaded { config, warnings } = slim_config::load(file)?;
-    super::check_security(&config).map_err(|error| CheckError::Security {
+pub fn check(file: &Path) -> Result<Loaded, CheckError> {
+    let loaded = slim_config::load(file)?;
+    super::check_security(&loaded.config).map_err(|error| CheckError::Security {
         file: file.display().to_string(),
         error: error.into(),
     })?;
-    Ok(warnings)
+    Ok(loaded)
 }
 
 /// Runs a node until a signal stops it. `warnings` are the configuration's, for the log.

@@ -12,11 +12,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::security::Security;
-use crate::datapath::{CoreId, Principal};
+use crate::datapath::CoreId;
 use crate::link::grpc::{Http2Settings, serve_connection};
 use crate::link::quic::Listening;
 use crate::link::quic::settings::{self, QuicSettings};
 use crate::link::{Gate, Host, Incident, Visitor, principal_of};
+use crate::policy::Principal;
 
 /// A listener that cannot be had.
 #[derive(Debug, Error)]

@@ -6,6 +6,7 @@ pub mod lifecycle;
 mod listener;
 pub mod logging;
 mod metrics;
+mod published;
 mod security;
 mod tls;
 mod uplink;
@@ -119,6 +120,7 @@ impl Node {
         let count = cores_of(config);
         let mut watcher = Watcher::new()?;
         let uplinks = uplink::uplinks(config, &mut watcher)?;
+        let published = published::published_uplinks(config, &mut watcher)?;
         let servers = bind_servers(config, count, &mut watcher)?;
         // Never 0, which stands for no node.
         let node = RandomState::new().build_hasher().finish() | 1;
@@ -140,12 +142,14 @@ impl Node {
             let core: usize = mail.core().0.into();
             // A link lives on one core; they take turns.
             let uplinks = uplinks.iter().skip(core).step_by(count).cloned().collect();
+            let published = published.iter().skip(core).step_by(count).cloned().collect();
             cores.push(CoreHandle::start(CoreSpec {
                 config: config.clone(),
                 cores: count,
                 servers: std::mem::take(&mut per_core[core]),
                 node,
                 uplinks,
+                published,
                 crossing: crossings.next().expect("one end per core"),
                 mail,
                 bell,
@@ -272,5 +276,6 @@ fn check_security(config: &Config) -> Result<(), StartError> {
             security::of_server(&block, server, &mut watcher)?;
         }
     }
-    uplink::uplinks(config, &mut watcher).map(|_| ())
+    uplink::uplinks(config, &mut watcher)?;
+    published::published_uplinks(config, &mut watcher).map(|_| ())
 }

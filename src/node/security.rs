@@ -34,10 +34,10 @@ pub(super) fn of_server(
     server: &Server,
     watcher: &mut Watcher,
 ) -> Result<Security, StartError> {
-    let gate = gate(&server.auth, &format!("{block}.auth"), watcher)
-        .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
     let (grpc, quic) = tls_of(block, server, watcher)
         .map_err(|source| StartError::Tls { block: block.to_owned(), source })?;
+    let gate = gate(&server.auth, &format!("{block}.auth"), watcher)
+        .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
     Ok(Security { grpc, quic, gate: Arc::new(gate) })
 }
 
@@ -192,35 +192,62 @@ pub(super) fn of_client(
     client: &Client,
     watcher: &mut Watcher,
 ) -> Result<Arc<ArcSwap<quinn_proto::ClientConfig>>, TlsError> {
-    let Some(tls) = &client.tls else {
-        return Ok(Arc::new(ArcSwap::from_pointee(client_config(None)?)));
-    };
+    match &client.tls {
+        Some(tls) => watched(client, tls, quic_config, watcher),
+        None => {
+            let config = settings::client(tls::quic_client(None)?, QuicSettings::default());
+            Ok(Arc::new(ArcSwap::from_pointee(config.expect("the suites of QUIC are there"))))
+        }
+    }
+}
+
+/// How the TLS of links to a published node is begun from now on; `None` without.
+pub(super) fn of_published(
+    client: &Client,
+    watcher: &mut Watcher,
+) -> Result<Option<Arc<ArcSwap<rustls::ClientConfig>>>, TlsError> {
+    let tls = client.tls.as_ref();
+    tls.map(|tls| watched(client, tls, tls::http2_client, watcher)).transpose()
+}
+
+/// Makes what a link is begun with.
+type Make<C> = fn(&ClientTls, &ClientMaterial) -> Result<Arc<C>, TlsError>;
+
+fn quic_config(
+    tls: &ClientTls,
+    material: &ClientMaterial,
+) -> Result<Arc<quinn_proto::ClientConfig>, TlsError> {
+    let tls = tls::quic_client(Some((tls, material)))?;
+    let config = settings::client(tls, QuicSettings::default());
+    Ok(Arc::new(config.expect("the suites of QUIC are there")))
+}
+
+fn watched<C: Send + Sync + 'static>(
+    client: &Client,
+    tls: &ClientTls,
+    make: Make<C>,
+    watcher: &mut Watcher,
+) -> Result<Arc<ArcSwap<C>>, TlsError> {
     let material = ClientMaterial::read(tls)?;
-    let config = Arc::new(ArcSwap::from_pointee(client_config(Some((tls, &material)))?));
+    let config = Arc::new(ArcSwap::new(make(tls, &material)?));
     if ClientMaterial::is_in_files(tls) {
         let place = format!("dataplane.clients, {}", client.endpoint);
         let (tls, config) = (tls.clone(), Arc::clone(&config));
-        watcher.add(ClientFiles { place, tls, material, config });
+        watcher.add(ClientFiles { place, tls, material, make, config });
     }
     Ok(config)
 }
 
-fn client_config(
-    tls: Option<(&ClientTls, &ClientMaterial)>,
-) -> Result<quinn_proto::ClientConfig, TlsError> {
-    let config = settings::client(tls::quic_client(tls)?, QuicSettings::default());
-    Ok(config.expect("the suites of QUIC are there"))
-}
-
 /// The certificate of this node as a client, and the authorities of others.
-struct ClientFiles {
+struct ClientFiles<C> {
     place: String,
     tls: ClientTls,
     material: ClientMaterial,
-    config: Arc<ArcSwap<quinn_proto::ClientConfig>>,
+    make: Make<C>,
+    config: Arc<ArcSwap<C>>,
 }
 
-impl Watched for ClientFiles {
+impl<C: Send + Sync> Watched for ClientFiles<C> {
     fn place(&self) -> &str {
         &self.place
     }
@@ -230,8 +257,7 @@ impl Watched for ClientFiles {
         if material == self.material {
             return Ok(false);
         }
-        let config = client_config(Some((&self.tls, &material)));
-        self.config.store(Arc::new(config.map_err(|error| error.to_string())?));
+        self.config.store((self.make)(&self.tls, &material).map_err(|error| error.to_string())?);
         self.material = material;
         Ok(true)
     }

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{RootCertStore, SupportedProtocolVersion};
 use slim_config::{Certificates, ClientTls, Identity, ServerTls, TlsVersion};
 use thiserror::Error;
 
@@ -148,9 +148,31 @@ impl ClientMaterial {
 pub(super) fn quic_client(
     tls: Option<(&ClientTls, &ClientMaterial)>,
 ) -> Result<Arc<rustls::ClientConfig>, TlsError> {
-    let provider = Arc::new(quic_provider());
+    client(tls, quic_provider(), &rustls::version::TLS13, slim_wire::ALPN)
+}
+
+/// What a link to a published node is begun with.
+pub(super) fn http2_client(
+    tls: &ClientTls,
+    material: &ClientMaterial,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let version = match tls.version {
+        TlsVersion::Tls12 => &rustls::version::TLS12,
+        TlsVersion::Tls13 => &rustls::version::TLS13,
+    };
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    client(Some((tls, material)), provider, version, b"h2")
+}
+
+fn client(
+    tls: Option<(&ClientTls, &ClientMaterial)>,
+    provider: CryptoProvider,
+    version: &'static SupportedProtocolVersion,
+    protocol: &[u8],
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let provider = Arc::new(provider);
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])?;
+        .with_protocol_versions(&[version])?;
     let builder = match tls {
         Some((tls, material)) if !tls.skip_verification => {
             builder.with_root_certificates(authorities(tls, material)?)
@@ -165,7 +187,7 @@ pub(super) fn quic_client(
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![slim_wire::ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }
 

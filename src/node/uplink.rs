@@ -69,31 +69,41 @@ fn uplink(
     })
 }
 
-/// Keeps the link up until the node stops: what ends is begun again, after ever longer pauses
-/// while nothing comes of it.
+/// Keeps the link up until the node stops.
 pub(super) async fn keep_up(uplink: Uplink, host: Rc<Host>, dials: Rc<Dials>) {
-    let stop = host.finish.clone();
-    stop.run_until_cancelled(async {
-        let mut pauses = pauses();
-        loop {
-            let begun = Instant::now();
-            let ended = match once(&uplink, &dials).await {
-                Ok(ended) => ended,
-                Err(error) => LinkEnd { was_open: false, reason: error.to_string() },
-            };
-            if ended.was_open {
-                // One that ends at once, again and again, is not to be tried ever faster.
-                if begun.elapsed() > LONGEST_PAUSE {
-                    pauses = self::pauses();
+    let shown = uplink.shown();
+    begin_again(&shown, &host, async || once(&uplink, &dials).await).await;
+}
+
+/// Lives a link again and again until the node stops, after ever longer pauses while nothing
+/// comes of it.
+pub(super) async fn begin_again(
+    shown: &str,
+    host: &Host,
+    once: impl AsyncFn() -> std::io::Result<LinkEnd>,
+) {
+    host.finish
+        .run_until_cancelled(async {
+            let mut pauses = pauses();
+            loop {
+                let begun = Instant::now();
+                let ended = match once().await {
+                    Ok(ended) => ended,
+                    Err(error) => LinkEnd { was_open: false, reason: error.to_string() },
+                };
+                if ended.was_open {
+                    // One that ends at once, again and again, is not to be tried ever faster.
+                    if begun.elapsed() > LONGEST_PAUSE {
+                        pauses = self::pauses();
+                    }
+                    info!(peer = shown, reason = ended.reason, "link to another node ended");
+                } else {
+                    host.report(Incident::LinkFailed, &shown, &ended.reason);
                 }
-                info!(peer = %uplink.shown(), reason = ended.reason, "link to another node ended");
-            } else {
-                host.report(Incident::LinkFailed, &uplink.shown(), &ended.reason);
+                tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
             }
-            tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
-        }
-    })
-    .await;
+        })
+        .await;
 }
 
 fn pauses() -> impl Iterator<Item = Duration> {

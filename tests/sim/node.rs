@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slim_quic::datapath::{
-    Core, CoreConfig, DATAGRAMS, Fate, Framing, LinkId, Mailboxes, Marks, Postbox, Principal,
-    SlowLog, Wake,
+    Core, CoreConfig, DATAGRAMS, Fate, Framing, LinkId, Mailboxes, Marks, Postbox, SlowLog, Wake,
 };
+use slim_quic::policy::Principal;
 use slim_quic::session::Packet;
 use slim_wire::session::{access, publish};
 use slim_wire::{Encoding, Envelope, FrameReader, Frames, Header, Kind, Name, lane};
@@ -40,6 +40,7 @@ impl Node {
             message_bytes: 4 << 20,
             subscriptions_per_link: 64,
             subscriptions: 1000,
+            announces: false,
             seed,
         };
         let wakes: Vec<_> = (0..cores).map(|_| Arc::new(Silent) as Arc<dyn Wake>).collect();

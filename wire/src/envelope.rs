@@ -66,6 +66,21 @@ pub enum Space {
     D20,
 }
 
+impl Space {
+    /// All spaces.
+    pub const ALL: [Self; 4] = [Self::Native, Self::P, Self::D7, Self::D20];
+
+    /// The releases whose clients meet there, for people.
+    pub const fn releases(self) -> &'static str {
+        match self {
+            Self::Native => "0.6 and native ones",
+            Self::P => "0.4 to 0.5",
+            Self::D7 => "0.7 to 1.4",
+            Self::D20 => "2.0 and later",
+        }
+    }
+}
+
 /// Marks of a message that travel with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u8);

@@ -8,11 +8,11 @@ use slim_wire::{DecodeError, Header, Id, Kind, SessionIds, TextName};
 use super::TranscodeError;
 use super::control::{self, IDENTITY, TYPED_KEYS};
 use super::remainder::{Collector, KnownFields, Place};
-use crate::d6::{
+use crate::dialect::{Dialect, Inbound};
+use crate::layout::{
     BODY_HEADER, D6, HEADER_DESTINATION, HEADER_ERROR, HEADER_SOURCE, MESSAGE_METADATA, PUBLISH,
     PUBLISH_CONTENT, PUBLISH_SESSION, SESSION_ID, SESSION_MESSAGE_TYPE,
 };
-use crate::dialect::Dialect;
 use crate::scan::{Fields, Value};
 
 /// One publish of release 0.6 as one whole native frame that may still pass `ttl` nodes.
@@ -21,11 +21,16 @@ use crate::scan::{Fields, Value};
 /// [`TranscodeError`]: the message is not one that [`D6`] reads, or not a publish; or what it says
 /// beside the payload exceeds the limits of a session part.
 pub fn d6_to_native(message: &[u8], ttl: u8) -> Result<Bytes, TranscodeError> {
-    let header = D6::read(message)?.header;
-    if header.kind != Kind::Publish {
-        let got = if header.kind == Kind::Subscribe { 1 } else { 2 };
-        return Err(TranscodeError::NotTaken { field: "message type", expected: "3", got });
-    }
+    let header = match D6::read(message)? {
+        Inbound::Routed(routed) if routed.header.kind == Kind::Publish => routed.header,
+        Inbound::Routed(routed) => {
+            let got = if routed.header.kind == Kind::Subscribe { 1 } else { 2 };
+            return Err(TranscodeError::NotTaken { field: "message type", expected: "3", got });
+        }
+        Inbound::Link(_) | Inbound::SubscriptionAck(_) => {
+            return Err(DecodeError::Missing { field: "message type" }.into());
+        }
+    };
     let mut read = Reading::default();
     read.message(message)?;
     let ids = SessionIds { session: read.session_id, message: read.message_id };

@@ -11,7 +11,7 @@ use slim_wire::{
 use super::TranscodeError;
 use super::control::{self, Written};
 use super::remainder::{Place, Remainder};
-use crate::d6::{
+use crate::layout::{
     BODY_HEADER, HEADER_DESTINATION, HEADER_ERROR, HEADER_FANOUT, HEADER_SOURCE, MESSAGE_METADATA,
     PUBLISH, PUBLISH_CONTENT, PUBLISH_SESSION, SESSION_ID, SESSION_MESSAGE_TYPE,
 };

@@ -149,7 +149,7 @@ fn routes_lead_over_a_client_of_the_same_service() {
     assert_errors(
         &format!("{client}{routes}"),
         &[
-            (9, 19, key("[0].name"), "expected \"org/namespace/app\"", ""),
+            (9, 19, key("[0].name"), "expected `org/namespace/app`", ""),
             (9, 29, key("[0].via"), "one of `dataplane.clients`", "http://a:1"),
             (10, 11, key("[1].name"), "required", ""),
         ],
@@ -275,5 +275,17 @@ fn no_finding_shows_what_may_be_a_secret() {
         let found = slim_config::parse("c.yaml", &with_client(&block), &sources);
         let found = found.expect_err(&block);
         assert!(!format!("{found} {found:?}").contains(SECRET), "{found}");
+    }
+}
+
+#[test]
+fn the_name_of_a_route_does_not_show_what_a_placeholder_stands_for() {
+    let routes = "      routes: [{ name: \"${env:SECRET}\", via: \"http://a:1\" }]\n";
+    let text = with_client("endpoint: \"http://a:1\"") + routes;
+    for secret in ["hunter2", "org/ns/app/hunter2"] {
+        let sources = Fixed::default().with_variable("SECRET", secret);
+        let found = slim_config::parse("c.yaml", &text, &sources).expect_err("not a name");
+        assert!(!format!("{found:?}").contains("hunter2"), "{found}");
+        assert!(found.to_string().contains("that \"${env:SECRET}\" stands for"), "{found}");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use slim_config::{Auth, Config, Identity, Loaded, LogLevel, Secret, System, TokenSource};
+use slim_config::{
+    Auth, Config, Identity, Loaded, LogLevel, NamePattern, PolicyMode, PrincipalPattern, Profile,
+    Secret, System, TextPattern, TokenSource,
+};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
@@ -22,7 +25,7 @@ fn every_example_loads() {
         }
         count += 1;
     }
-    assert!(count >= 5, "{count}");
+    assert!(count >= 6, "{count}");
 }
 
 #[test]
@@ -76,13 +79,37 @@ fn a_server_with_certificate_files_has_tls() {
 }
 
 #[test]
+fn a_hardened_node_names_who_may_use_what() {
+    let Loaded { config, warnings } = loaded("hardened.yaml");
+    assert!(warnings.is_empty(), "{warnings}");
+    assert_eq!((config.profile, config.policy.mode), (Profile::Hardened, PolicyMode::Enforce));
+    let [agents, console, sensor, nobody] = &config.policy.rules[..] else {
+        panic!("{:?}", config.policy);
+    };
+    let begin = "spiffe://acme.example/agents/";
+    let certificate = PrincipalPattern::Certificate(TextPattern::Prefix(begin.into()));
+    assert_eq!(agents.principal, certificate);
+    assert_eq!(agents.publish, [NamePattern::Namespace(["acme".into(), "agents".into()])]);
+    assert_eq!(agents.subscribe.len(), 2);
+    assert_eq!(console.principal, PrincipalPattern::Token(TextPattern::Exact("console".into())));
+    let name = "acme/operations/console".parse().expect("a name");
+    assert_eq!(console.publish, [NamePattern::Name(name)]);
+    assert!(sensor.subscribe.is_empty());
+    assert_eq!(nobody.principal, PrincipalPattern::Nobody);
+}
+
+#[test]
 fn the_reference_shows_the_defaults() {
     let Loaded { config, warnings } = loaded("reference.yaml");
     let keys: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(
         keys,
         [
-            "services.slim/0.dataplane.clients[0]",
+            "policy.rules",
+            "services.slim/0.dataplane.clients[0].rate_limit",
+            "services.slim/0.dataplane.clients[0].proxy",
+            "services.slim/0.dataplane.clients[0].request_timeout",
+            "services.slim/0.dataplane.clients[0].buffer_size",
             "services.slim/0.controller.servers",
             "services.slim/0.controller.clients[0]",
         ]
@@ -93,6 +120,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(config.runtime, default.runtime);
     assert_eq!(config.limits, default.limits);
     assert_eq!(config.admin, default.admin);
+    assert_eq!(config.profile, default.profile);
+    assert_eq!(config.policy.mode, default.policy.mode);
     let (service, default) = (&config.services[0], &default.services[0]);
     assert_eq!(service.node_id, default.node_id);
     let (server, default) = (&service.dataplane.servers[0], &default.dataplane.servers[0]);

@@ -6,4 +6,5 @@ mod errors;
 mod examples;
 mod files;
 mod hostile;
+mod policy;
 mod support;

@@ -6,8 +6,11 @@
 
 mod connection;
 mod lingering;
+mod messages;
+mod numbers;
 mod reader;
 mod stream;
+mod uplink;
 mod writer;
 
 use std::cell::Cell;
@@ -18,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 pub use connection::serve_connection;
+pub use uplink::{PublishedNode, PublishedRelease, serve_uplink};
 
 /// HTTP/2 settings of one listener; see the `servers` block of the configuration.
 #[derive(Clone, Copy, Debug)]

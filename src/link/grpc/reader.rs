@@ -1,47 +1,59 @@
 use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use slim_compat_grpc::{
-    D6, Detected, Dialect, FramingError, Inbound, MessageReader, detect, is_refusal_only,
-};
-use slim_wire::{DecodeError, Envelope, Kind};
+use slim_compat_grpc::service::Service;
+use slim_compat_grpc::{Detected, FramingError, LinkKey, MessageReader, is_refusal_only};
+use slim_wire::{DecodeError, Encoding, Envelope};
 use tokio::time::timeout_at;
 use tonic::Status;
 
+use super::numbers::Numbers;
 use super::stream::Ended;
-use crate::datapath::{LinkId, Port, RefuseReason};
+use super::uplink::Begun;
+use crate::datapath::{Forwarded, LinkId, Port, RefuseReason};
 use crate::link::flow::Flow;
 use crate::link::host::{Host, PartialRoom};
 use crate::link::incident::Incident;
 
 /// Reads one stream: cuts out its messages and hands them to the datapath, in order.
 pub(super) struct Reader {
-    host: Rc<Host>,
-    link: LinkId,
-    peer: SocketAddr,
+    pub(super) host: Rc<Host>,
+    pub(super) link: LinkId,
+    pub(super) peer: SocketAddr,
     messages: MessageReader,
     /// Since when a message is incomplete.
     begun: Option<Instant>,
-    dialect: Option<Detected>,
+    pub(super) service: Service,
+    pub(super) dialect: Option<Detected>,
+    /// By which the headers of this link are authenticated (D20).
+    pub(super) key: Option<Arc<LinkKey>>,
+    pub(super) numbers: Numbers,
+    /// Whether the client has introduced its link.
+    pub(super) introduced: bool,
+    /// The negotiation, if this node began the link.
+    pub(super) begun_link: Option<Begun>,
     /// When the chunk was read, or reading went on after a wait: a queue's clock must not start
     /// in the past, so what a source waited never counts against its target.
-    now: Instant,
+    pub(super) now: Instant,
     /// Room taken for the incomplete message.
     partial: PartialRoom,
     /// Bytes read since others had their turn.
     since_yield: usize,
     /// Whether subscriptions have changed since all cores last knew.
-    changed: bool,
+    pub(super) changed: bool,
+    /// To be sent once they know.
+    pub(super) acks: Vec<Bytes>,
     flow: Flow,
 }
 
 impl Reader {
-    pub(super) fn new(host: Rc<Host>, link: LinkId, peer: SocketAddr) -> Self {
+    pub(super) fn new(host: Rc<Host>, link: LinkId, peer: SocketAddr, service: Service) -> Self {
         let messages = MessageReader::new(host.limits.message_bytes);
         let partial = host.places.partial_room();
         Self {
@@ -50,11 +62,17 @@ impl Reader {
             peer,
             messages,
             begun: None,
+            service,
             dialect: None,
+            key: None,
+            numbers: Numbers::default(),
+            introduced: false,
+            begun_link: None,
             now: Instant::now(),
             partial,
             since_yield: 0,
             changed: false,
+            acks: Vec::new(),
             flow: Flow::default(),
         }
     }
@@ -143,62 +161,7 @@ impl Reader {
         }
     }
 
-    async fn read_message(&mut self, message: Bytes) -> Result<(), Ended> {
-        let dialect = match self.dialect {
-            Some(dialect) => dialect,
-            None => match detect(&message) {
-                Ok(dialect) => *self.dialect.insert(dialect),
-                Err(error) => return self.refuse_message(&error),
-            },
-        };
-        match dialect {
-            Detected::D6 => self.route::<D6>(message).await,
-            Detected::D7 | Detected::D7L | Detected::D20 => {
-                let releases = dialect.releases();
-                let status = Status::unimplemented(format!(
-                    "clients of releases {releases} are not served yet; use release 0.6"
-                ));
-                Err(Ended::Refused(Incident::StreamRefused, status))
-            }
-        }
-    }
-
-    async fn route<D: Dialect>(&mut self, message: Bytes) -> Result<(), Ended> {
-        let inbound = match D::read(&message) {
-            Ok(inbound) => inbound,
-            Err(error) => return self.refuse_message(&error),
-        };
-        let Inbound { header, texts, steers } = inbound;
-        match header.kind {
-            Kind::Subscribe => {
-                self.changed = true;
-                let mut core = self.host.core.borrow_mut();
-                let made = core.subscribe(self.link, D::ENCODING, header.destination, texts);
-                if let Err(error) = made {
-                    core.counters().refuse(RefuseReason::SubscriptionLimit);
-                    drop(core);
-                    self.host.report(Incident::MessageRefused, &self.peer, &error);
-                }
-            }
-            Kind::Unsubscribe => {
-                self.changed = true;
-                self.host.core.borrow_mut().unsubscribe(self.link, D::ENCODING, header.destination);
-            }
-            Kind::Publish => {
-                // What the client subscribed to just now may be where the answer goes.
-                self.submitted().await;
-                let body = if steers { self.cleared::<D>(&message)? } else { message };
-                self.forward(&Envelope::single(header, body)).await;
-            }
-        }
-        Ok(())
-    }
-
-    fn cleared<D: Dialect>(&self, message: &[u8]) -> Result<Bytes, Ended> {
-        D::clear_steering(message).map_err(|error| self.undecodable(&error))
-    }
-
-    async fn forward(&mut self, envelope: &Envelope) {
+    pub(super) async fn forward(&mut self, envelope: &Envelope) {
         let len = envelope.len();
         if self.flow.may_wait(len) {
             let full = self.host.core.borrow_mut().full_target(self.link, envelope);
@@ -207,6 +170,9 @@ impl Reader {
             }
         }
         let forwarded = self.host.core.borrow_mut().forward(self.link, envelope, self.now);
+        if let Forwarded::Nowhere { elsewhere: Some(space) } = forwarded {
+            self.host.report_elsewhere(&self.peer, &envelope.header, space);
+        }
         if let Some(port) = self.flow.wait_for(forwarded, len) {
             self.pause(&port).await;
         }
@@ -231,21 +197,26 @@ impl Reader {
         self.now = Instant::now();
     }
 
-    /// Waits until the node knows what the client subscribed to.
-    async fn submitted(&mut self) {
-        if !std::mem::take(&mut self.changed) {
+    /// Waits until the node knows what the client subscribed to, and says so if it wants to know.
+    pub(super) async fn submitted(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            poll_fn(|cx| {
+                let mut core = self.host.core.borrow_mut();
+                let poll = core.poll_submitted(self.link, cx);
+                core.flush();
+                poll
+            })
+            .await;
+        }
+        if self.acks.is_empty() {
             return;
         }
-        poll_fn(|cx| {
-            let mut core = self.host.core.borrow_mut();
-            let poll = core.poll_submitted(self.link, cx);
-            core.flush();
-            poll
-        })
-        .await;
+        let encoding = self.dialect.map_or(Encoding::D20, Detected::encoding);
+        let mut core = self.host.core.borrow_mut();
+        self.acks.drain(..).for_each(|ack| core.answer(self.link, encoding, ack, self.now));
     }
 
-    /// After a chunk: this dialect has no acknowledgements, so the stream is not read on before
+    /// After a chunk: older dialects have no acknowledgements, so the stream is not read on before
     /// its subscriptions are made. Also lets other streams have their turn.
     async fn settle(&mut self, len: usize) {
         self.submitted().await;
@@ -273,7 +244,7 @@ impl Reader {
         Ended::Refused(Incident::MessageRefused, status)
     }
 
-    fn refuse_message(&self, error: &DecodeError) -> Result<(), Ended> {
+    pub(super) fn refuse_message(&self, error: &DecodeError) -> Result<(), Ended> {
         let core = self.host.core.borrow();
         if is_refusal_only(error) {
             core.counters().refuse(RefuseReason::Invalid);
@@ -284,7 +255,7 @@ impl Reader {
         Err(self.undecodable(error))
     }
 
-    fn undecodable(&self, error: &DecodeError) -> Ended {
+    pub(super) fn undecodable(&self, error: &DecodeError) -> Ended {
         self.host.core.borrow().counters().refuse(RefuseReason::Undecodable);
         let status = Status::invalid_argument(format!("{error}; {}", error.hint()));
         Ended::Refused(Incident::MessageRefused, status)

@@ -12,10 +12,11 @@ use tonic::Status;
 
 use super::reader::Reader;
 use super::{OpenStream, writer};
-use crate::datapath::{Framing, LinkId, Principal};
+use crate::datapath::{Framing, LinkId};
 use crate::link::gate::{Known, Visitor};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
+use crate::policy::Principal;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -42,9 +43,10 @@ pub(super) async fn serve_stream(
 ) {
     let Visitor { peer, certificate, gate } = &*visitor;
     let peer = *peer;
-    if let Err(refusal) = service::open_channel(&request) {
-        return refuse(&host, respond, &peer, Incident::StreamRefused, refusal);
-    }
+    let service = match service::open_channel(&request) {
+        Ok(service) => service,
+        Err(refusal) => return refuse(&host, respond, &peer, Incident::StreamRefused, refusal),
+    };
     let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let principal = match gate.admit_or_delay(certificate, authorization, &host).await {
         Ok(principal) => principal,
@@ -63,8 +65,8 @@ pub(super) async fn serve_stream(
         return;
     };
     open.is_link();
-    let link = OpenLink::new(&host, peer, principal.clone());
-    let mut reader = Reader::new(Rc::clone(&host), link.id, peer);
+    let link = OpenLink::new(&host, peer, Framing::Grpc, principal.clone());
+    let mut reader = Reader::new(Rc::clone(&host), link.id, peer, service);
     let mut body = request.into_body();
     let ended = tokio::select! {
         biased;
@@ -91,14 +93,19 @@ pub(super) async fn serve_stream(
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A link of the core until it is dropped, even by a panic.
-struct OpenLink {
+pub(super) struct OpenLink {
     host: Rc<Host>,
-    id: LinkId,
+    pub(super) id: LinkId,
 }
 
 impl OpenLink {
-    fn new(host: &Rc<Host>, peer: SocketAddr, principal: Principal) -> Self {
-        let id = host.core.borrow_mut().open_link(&peer.to_string(), Framing::Grpc, principal);
+    pub(super) fn new(
+        host: &Rc<Host>,
+        peer: SocketAddr,
+        framing: Framing,
+        principal: Principal,
+    ) -> Self {
+        let id = host.core.borrow_mut().open_link(&peer.to_string(), framing, principal);
         Self { host: Rc::clone(host), id }
     }
 }

@@ -14,10 +14,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::peer::{Fault, Origin, Peer, Turn};
 use super::transport::{Admit, Application};
-use crate::datapath::{LinkId, Principal};
+use crate::datapath::LinkId;
 use crate::link::gate::{Gate, Known};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
+use crate::policy::Principal;
 
 /// One connection of a core: which of its sockets, and which connection there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

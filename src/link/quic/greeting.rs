@@ -8,10 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::peer::{Fault, Origin, Peer, State, Turn};
 use super::settings;
-use crate::datapath::{Framing, Principal};
+use crate::datapath::Framing;
 use crate::link::certificate::principal_of;
 use crate::link::gate::Unauthenticated;
 use crate::link::incident::Incident;
+use crate::policy::Principal;
 
 /// Somebody whose credentials are not good, and who is to wait before it is told.
 pub(super) struct Refused {
@@ -34,7 +35,7 @@ impl Peer {
         let (hello, credentials) = (Hello::decode(payload)?, Hello::credentials(payload)?);
         // Whom this node began a connection with it has chosen itself.
         let Some(gate) = turn.gate else {
-            return self.open(hello, Principal::Nobody, connection, turn);
+            return self.open(hello, Principal::Configured, connection, turn);
         };
         let certificate = certificate_of(connection);
         match gate.admit(&certificate, credentials, SystemTime::now()) {
@@ -110,9 +111,12 @@ impl Peer {
         match &self.origin {
             Origin::Accepted => self.control.send_hello(&own_hello(None, turn)?),
             Origin::Dialed { routes, .. } => {
-                for route in routes {
+                let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
+                for (route, encoding) in
+                    routes.iter().flat_map(|route| spaces.map(|encoding| (route, encoding)))
+                {
                     let (name, texts) = (route.to_name(), route.components());
-                    if let Err(error) = core.subscribe(link, Encoding::Native, name, Some(texts)) {
+                    if let Err(error) = core.subscribe(link, encoding, name, Some(texts)) {
                         let code = CloseCode::Limit;
                         return Err(Fault::new(Incident::LinkLimit, code, error));
                     }

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use slim_compat_grpc::{D6, Dialect};
+use slim_compat_grpc::{D6, D7, D20, Dialect, P, Routed, prepare};
 use slim_wire::{
     CloseCode, DecodeError, Encoding, Envelope, FrameReader, Frames, Header, Kind, Run,
 };
@@ -123,20 +123,16 @@ impl Ingress<'_> {
     /// one that its receivers cannot read would cut them off.
     fn foreign(&mut self, header: &Header, run: &Run) -> Result<Option<Envelope>, Fault> {
         let from_node = self.core.port(self.link).is_some_and(|port| port.is_node());
-        if !from_node || header.encoding != Encoding::D6 {
-            let expected = "native (0), or from nodes D6 (2)";
+        if !from_node {
+            let expected = "native (0), or from nodes any";
             let (field, got) = ("encoding", header.encoding as u64);
             return Err(self.undecodable(DecodeError::Unexpected { field, expected, got }));
         }
         for (frame, pieces) in Frames::of(&run.body) {
             let body = payload_of(&frame, &pieces);
-            match D6::read(&body) {
-                Ok(inbound) if !inbound.steers && inbound.header.kind == Kind::Publish => {
-                    let header = Header { ttl: header.ttl, ..inbound.header };
-                    let envelope = Envelope::single(header, body);
-                    self.core.forward(self.link, &envelope, self.turn.now);
-                }
-                Ok(_) => self.refuse(1, &"message: expected a publish without steering fields"),
+            match published(header, body) {
+                Ok(Some(envelope)) => _ = self.core.forward(self.link, &envelope, self.turn.now),
+                Ok(None) => self.refuse(1, &"message: expected a publish without steering fields"),
                 Err(error) => self.refuse(1, &error),
             }
         }
@@ -155,4 +151,24 @@ impl Ingress<'_> {
         (0..messages).for_each(|_| self.core.counters().refuse(RefuseReason::Invalid));
         self.turn.host.report(Incident::MessageRefused, self.remote, why);
     }
+}
+
+/// A publish of a published dialect, as this node forwards it; `None` if it is another message.
+fn published(header: &Header, body: Bytes) -> Result<Option<Envelope>, DecodeError> {
+    let inbound = match header.encoding {
+        Encoding::P => P::read(&body)?,
+        Encoding::D6 => D6::read(&body)?,
+        Encoding::D7 => D7::read(&body)?,
+        Encoding::D20 => D20::read(&body)?,
+        Encoding::Native => return Ok(None),
+    };
+    let publish = |read: &Routed<'_>| !read.steers && read.header.kind == Kind::Publish;
+    let Some(read) = inbound.routed().filter(publish) else {
+        return Ok(None);
+    };
+    let header = Header { ttl: header.ttl, ..read.header };
+    Ok(Some(match header.encoding {
+        Encoding::D20 => Envelope { header, messages: 1, body: prepare(&body, header.ttl)? },
+        _ => Envelope::single(header, body),
+    }))
 }

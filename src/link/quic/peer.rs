@@ -370,7 +370,7 @@ impl Peer {
         } else {
             let texts = texts_of(payload, &name);
             if let Err(error) = core.subscribe(link, Encoding::Native, name, texts) {
-                core.counters().refuse(RefuseReason::SubscriptionLimit);
+                core.counters().refuse(error.refuse_reason());
                 self.control.acknowledge(request, Some(&error.to_string()));
                 turn.host.report(Incident::MessageRefused, &self.remote, &error);
                 return Ok(());

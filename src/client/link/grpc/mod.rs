@@ -221,7 +221,7 @@ mod tests {
             [(Change::Subscribe, Kind::Subscribe), (Change::Unsubscribe, Kind::Unsubscribe)]
         {
             let bytes = subscription(change, Some(&own), &name, &keys).expect("narrow ids");
-            let read = D6::read(&bytes).expect("a subscription");
+            let read = D6::read(&bytes).expect("valid").routed().expect("a subscription");
             assert_eq!((read.header.kind, read.header.source), (kind, own.to_name()));
             assert_eq!(read.header.destination, name.to_name());
             assert_eq!(read.texts, Some(["org", "ns", "channel"]));

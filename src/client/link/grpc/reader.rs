@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use slim_compat_grpc::transcode::{TranscodeError, d6_to_native};
-use slim_compat_grpc::{D6, Dialect, FramingError, MessageReader};
+use slim_compat_grpc::{D6, Dialect, FramingError, MessageReader, Routed};
 use slim_wire::limits::GRPC_MESSAGE_BYTES;
 use slim_wire::{CloseCode, DecodeError, FrameHeader, Header, Kind, Pieces};
 use tonic::{Code, Status};
@@ -69,7 +69,8 @@ fn cut(
 
 /// A publish as native apps see it; `None` if it is no publish.
 fn native(message: &[u8]) -> Result<Option<Message>, TranscodeError> {
-    if D6::read(message)?.header.kind != Kind::Publish {
+    let publish = |read: &Routed<'_>| read.header.kind == Kind::Publish;
+    if D6::read(message)?.routed().filter(publish).is_none() {
         return Ok(None);
     }
     let frame = d6_to_native(message, Header::DEFAULT_TTL)?;

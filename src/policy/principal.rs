@@ -1,5 +1,7 @@
 use std::fmt;
 
+use slim_config::{PrincipalPattern, TextPattern};
+
 /// Whom a link belongs to, as far as it was proved when the link was opened. Two principals with
 /// the same text but of different kinds are not the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +16,9 @@ pub enum Principal {
     Basic(Box<str>),
     /// The subject of a token by `auth.jwt`; empty for a token without one.
     Token(Box<str>),
+    /// The other end of a link that this node began: its configuration has chosen it, so that it
+    /// may do everything.
+    Configured,
 }
 
 /// Texts of peers are quoted, so that they can neither start a line nor pass for something else.
@@ -24,6 +29,26 @@ impl fmt::Display for Principal {
             Self::Certificate(name) => write!(f, "certificate {name:?}"),
             Self::Basic(user) => write!(f, "user {user:?}"),
             Self::Token(subject) => write!(f, "token {subject:?}"),
+            Self::Configured => f.write_str("a configured node"),
         }
+    }
+}
+
+/// Whether a rule about `pattern` is about `principal`.
+pub(super) fn is_meant(pattern: &PrincipalPattern, principal: &Principal) -> bool {
+    use PrincipalPattern as Pattern;
+    match (pattern, principal) {
+        (Pattern::Anyone, _) | (Pattern::Nobody, Principal::Nobody) => true,
+        (Pattern::Certificate(pattern), Principal::Certificate(text))
+        | (Pattern::Basic(pattern), Principal::Basic(text))
+        | (Pattern::Token(pattern), Principal::Token(text)) => matches(pattern, text),
+        _ => false,
+    }
+}
+
+fn matches(pattern: &TextPattern, text: &str) -> bool {
+    match pattern {
+        TextPattern::Exact(exact) => **exact == *text,
+        TextPattern::Prefix(begin) => text.starts_with(&**begin),
     }
 }

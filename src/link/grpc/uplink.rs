@@ -1,0 +1,297 @@
+//! Links that this node begins, to nodes of published releases.
+
+use std::cell::OnceCell;
+use std::future::{pending, poll_fn};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::Connection;
+use h2::{Ping, RecvStream, SendStream};
+use http::Request;
+use slim_compat_grpc::service::Service;
+use slim_compat_grpc::{
+    Detected, KeyShare, LinkKey, Negotiation, NegotiationError, Subscription, d6_subscription,
+    d20_subscription,
+};
+use slim_wire::TextName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use super::reader::Reader;
+use super::stream::{Ended, OpenLink};
+use super::writer;
+use crate::datapath::{Framing, LinkId};
+use crate::link::host::Host;
+use crate::link::quic::LinkEnd;
+use crate::policy::Principal;
+
+/// The release of the node at the other end, by what it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishedRelease {
+    /// 0.6.
+    V0_6,
+    /// 2.0 and later.
+    V2,
+}
+
+impl PublishedRelease {
+    const fn dialect(self) -> Detected {
+        match self {
+            Self::V0_6 => Detected::D6,
+            Self::V2 => Detected::D20,
+        }
+    }
+}
+
+/// A node of a published release, and what is to go there.
+#[derive(Clone, Debug)]
+pub struct PublishedNode {
+    /// What it speaks.
+    pub release: PublishedRelease,
+    /// What opens the stream: address, and headers that say who this node is.
+    pub request: Request<()>,
+    /// Names that are reached there.
+    pub routes: Vec<TextName>,
+    /// Whether it is told of the names that clients of this node subscribe to.
+    pub announce: bool,
+    /// How often the other end is asked whether it is there, and how long it may take to answer.
+    pub keepalive: [Duration; 2],
+    /// Names the link, the same whenever it is begun again.
+    pub link_id: Box<str>,
+}
+
+/// A negotiation that this node began.
+pub(super) struct Begun {
+    share: KeyShare,
+    link_id: Box<str>,
+    key: Rc<OnceCell<Arc<LinkKey>>>,
+    opened: CancellationToken,
+}
+
+impl Begun {
+    /// Takes the answer of the other end.
+    pub(super) fn complete(
+        &self,
+        answer: &Negotiation<'_>,
+    ) -> Result<Arc<LinkKey>, NegotiationError> {
+        let key = Arc::new(self.share.complete(&self.link_id, answer)?);
+        let _ = self.key.set(Arc::clone(&key));
+        self.opened.cancel();
+        Ok(key)
+    }
+}
+
+/// The largest window that published servers give, and so what is worth announcing.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// One life of a link to a published node, over `io`, which is TCP or TLS.
+pub async fn serve_uplink<Io>(
+    io: Io,
+    peer: SocketAddr,
+    node: &PublishedNode,
+    host: &Rc<Host>,
+) -> LinkEnd
+where
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let failed = |reason: String| LinkEnd { was_open: false, reason };
+    let opened = timeout(host.limits.handshake, open(io, node));
+    let (connection, send, body) = match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(reason)) => return failed(reason),
+        Err(_) => return failed("no stream opened in time".into()),
+    };
+    let Some(_place) = host.places.take_link() else {
+        return failed("links: all of limits.links are taken".into());
+    };
+    let link = OpenLink::new(host, peer, Framing::PublishedNode, Principal::Configured);
+    let uplink =
+        Uplink { host, node, link: link.id, key: Rc::default(), opened: Default::default() };
+    tokio::select! {
+        ended = uplink.run(peer, send, body) => ended,
+        reason = connection => LinkEnd { was_open: uplink.opened.is_cancelled(), reason },
+    }
+}
+
+type Opened = (std::pin::Pin<Box<dyn Future<Output = String>>>, SendStream<Bytes>, RecvStream);
+
+/// Opens the stream on a connection of its own, which lives while the returned future is polled.
+async fn open<Io>(io: Io, node: &PublishedNode) -> Result<Opened, String>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let text = |error: h2::Error| error.to_string();
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    let (mut requests, connection) = builder.handshake(io).await.map_err(text)?;
+    let mut connection = Box::pin(watch(connection, node.keepalive));
+    let (response, send) = requests.send_request(node.request.clone(), false).map_err(text)?;
+    let response = tokio::select! {
+        response = response => response.map_err(text)?,
+        reason = &mut connection => return Err(reason),
+    };
+    let status = Status::from_header_map(response.headers());
+    if let Some(status) = status.filter(|status| status.code() != Code::Ok) {
+        return Err(status.to_string());
+    }
+    if response.status() != http::StatusCode::OK {
+        return Err(format!("status: expected 200, got {}", response.status().as_u16()));
+    }
+    Ok((connection, send, response.into_body()))
+}
+
+/// Drives a connection until it ends, or the other end is silent; returns why it ended.
+async fn watch<Io>(mut connection: Connection<Io, Bytes>, [pause, answer]: [Duration; 2]) -> String
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let ping_pong = connection.ping_pong();
+    let silent = async {
+        let Some(mut ping_pong) = ping_pong else {
+            return pending().await;
+        };
+        while let Ok(pong) = timeout(answer, ping_pong.ping(Ping::opaque())).await {
+            if pong.is_err() {
+                // The connection itself tells why.
+                return pending().await;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        ended = connection => match ended {
+            Ok(()) => "closed by the other end".to_owned(),
+            Err(error) => error.to_string(),
+        },
+        () = silent => format!("silent for {} s", (pause + answer).as_secs()),
+    }
+}
+
+struct Uplink<'a> {
+    host: &'a Rc<Host>,
+    node: &'a PublishedNode,
+    link: LinkId,
+    key: Rc<OnceCell<Arc<LinkKey>>>,
+    /// Cancelled once both ends know each other.
+    opened: CancellationToken,
+}
+
+impl Uplink<'_> {
+    async fn run(
+        &self,
+        peer: SocketAddr,
+        mut send: SendStream<Bytes>,
+        mut body: RecvStream,
+    ) -> LinkEnd {
+        let mut reader = Reader::new(Rc::clone(self.host), self.link, peer, Service::DataPlane);
+        if let Err(error) = self.greet(&mut reader) {
+            return LinkEnd { was_open: false, reason: error.to_string() };
+        }
+        let ended = tokio::select! {
+            biased;
+            ended = reader.run(&mut body) => describe(ended),
+            ended = writer::run(self.host, self.link, &mut send) => describe(ended),
+            reason = self.speak() => reason,
+        };
+        LinkEnd { was_open: self.opened.is_cancelled(), reason: ended }
+    }
+
+    /// Begins the negotiation, where there is one.
+    fn greet(&self, reader: &mut Reader) -> Result<(), NegotiationError> {
+        reader.dialect = Some(self.node.release.dialect());
+        match self.node.release {
+            PublishedRelease::V0_6 => self.opened.cancel(),
+            PublishedRelease::V2 => {
+                let share = KeyShare::generate()?;
+                self.answer(share.request(&self.node.link_id, &self.host.node_id));
+                reader.begun_link = Some(Begun {
+                    share,
+                    link_id: self.node.link_id.clone(),
+                    key: Rc::clone(&self.key),
+                    opened: self.opened.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the routes, then tells the other end of this node's names, for as long as the link
+    /// lasts. Returns why it has to end.
+    async fn speak(&self) -> String {
+        if timeout(self.host.limits.handshake, self.opened.cancelled()).await.is_err() {
+            return "link negotiation: expected an answer in time, got none".to_owned();
+        }
+        let encoding = self.node.release.dialect().encoding();
+        {
+            let mut core = self.host.core.borrow_mut();
+            for route in &self.node.routes {
+                let (name, texts) = (route.to_name(), route.components());
+                if let Err(error) = core.subscribe(self.link, encoding, name, Some(texts)) {
+                    return error.to_string();
+                }
+            }
+            core.submit(self.link);
+            if self.node.announce {
+                core.announce(self.link, encoding);
+            }
+            core.flush();
+        }
+        let mut number = 0;
+        loop {
+            let (change, name) =
+                poll_fn(|cx| self.host.core.borrow_mut().poll_announcement(self.link, cx)).await;
+            number += 1;
+            self.tell(change, &name, number).await;
+        }
+    }
+
+    /// Sends one subscription, once there is room for it.
+    async fn tell(&self, change: Subscription, name: &TextName, number: u64) {
+        const STEP: Duration = Duration::from_millis(1);
+        loop {
+            let core = self.host.core.borrow();
+            let queued = core.port(self.link).map_or(0, |port| port.queued());
+            if queued <= core.marks().pause {
+                break;
+            }
+            drop(core);
+            tokio::time::sleep(STEP).await;
+        }
+        match self.node.release {
+            // An id that is too wide for the other end cannot be reached from there.
+            PublishedRelease::V0_6 => {
+                if let Some(message) = d6_subscription(change, name) {
+                    self.answer(message);
+                }
+            }
+            PublishedRelease::V2 => {
+                let key = self.key.get().map(AsRef::as_ref);
+                self.answer(d20_subscription(change, name, number, key));
+            }
+        }
+    }
+
+    fn answer(&self, message: Bytes) {
+        let now = std::time::Instant::now();
+        let encoding = self.node.release.dialect().encoding();
+        self.host.core.borrow_mut().answer(self.link, encoding, message, now);
+    }
+}
+
+fn describe(ended: Ended) -> String {
+    match ended {
+        Ended::ByClient => "closed by the other end".to_owned(),
+        Ended::Broken(error) => error.to_string(),
+        Ended::Refused(_, status) => status.message().to_owned(),
+        Ended::TooSlow => "the other end is too slow".to_owned(),
+        Ended::Finished => "this node stops".to_owned(),
+    }
+}
