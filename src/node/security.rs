@@ -34,10 +34,10 @@ pub(super) fn of_server(
     server: &Server,
     watcher: &mut Watcher,
 ) -> Result<Security, StartError> {
-    let gate = gate(&server.auth, &format!("{block}.auth"), watcher)
-        .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
     let (grpc, quic) = tls_of(block, server, watcher)
         .map_err(|source| StartError::Tls { block: block.to_owned(), source })?;
+    let gate = gate(&server.auth, &format!("{block}.auth"), watcher)
+        .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
     Ok(Security { grpc, quic, gate: Arc::new(gate) })
 }
 

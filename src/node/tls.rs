@@ -53,8 +53,9 @@ pub(super) struct ServerMaterial {
 impl ServerMaterial {
     pub(super) fn read(tls: &ServerTls) -> Result<Self, PemError> {
         const KEYS: [&str; 2] = ["client_ca_file", "client_ca_pem"];
+        let pair = Pair::read(&tls.identity)?;
         let client_ca = tls.client_ca.as_ref().map(|ca| Pem::authorities(KEYS, ca)).transpose()?;
-        Ok(Self { pair: Pair::read(&tls.identity)?, client_ca })
+        Ok(Self { pair, client_ca })
     }
 
     /// Whether any of it can change.
