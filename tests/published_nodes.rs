@@ -123,3 +123,36 @@ async fn a_node_of_2_2_is_linked_to() {
 async fn a_node_of_3_3_is_linked_to() {
     this_node_begins("a_node_of_3_3_is_linked_to", "3.3.8").await;
 }
+
+/// The other node begins the link. It is no more than a client here: it says what it wants to have,
+/// and knows by itself what is to go here.
+async fn the_other_begins(test: &str, number: &str) {
+    let Some(release) = Release::new(test, number) else {
+        return;
+    };
+    let (node, there) = (Node::start("").await, free_address());
+    let echo = release.client(node.address, "agntcy/ns/echo-here", &["echo"]).await;
+    let name = echo.program.line("name ").await;
+    let id = name.strip_prefix("name ").expect("the line begins so");
+    // A route to a name does not take its ids, from 1.4 on, and before once somebody calls it.
+    let (routes, names) = (["agntcy/ns/echo-here", id], ["agntcy/ns/caller-there"]);
+    let _other = release.node(there, Some(node.address), &routes, &names).await;
+    let role = ["call", "agntcy/ns/echo-here"];
+    let mut caller = release.client(there, "agntcy/ns/caller-there", &role).await;
+    converse(&mut caller, &echo).await;
+}
+
+#[tokio::test]
+async fn a_node_of_0_6_links_to_this_one() {
+    the_other_begins("a_node_of_0_6_links_to_this_one", "0.6.3").await;
+}
+
+#[tokio::test]
+async fn a_node_of_2_2_links_to_this_one() {
+    the_other_begins("a_node_of_2_2_links_to_this_one", "2.2.0").await;
+}
+
+#[tokio::test]
+async fn a_node_of_3_3_links_to_this_one() {
+    the_other_begins("a_node_of_3_3_links_to_this_one", "3.3.8").await;
+}

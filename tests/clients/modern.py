@@ -9,7 +9,7 @@
     modern.py [OPTIONS] ENDPOINT NAME moderate-plain CHANNEL MEMBER...
                                         the same in the clear
 
-Prints "ready" once it is connected and subscribed, "in session" with each session, "got TEXT" for
+Prints "name" and its name with its id, then "ready" once it is connected and subscribed, "in session" with each session, "got TEXT" for
 each message (see `marked.shown` for long ones), "ended REASON" when a session ends, "told TEXT" for
 each other error. Each line of its input is published in the session, but
 
@@ -286,6 +286,7 @@ async def main():
     options = arguments()
     application = Application(options)
     await application.connect()
+    tell(f"name {options.name}/{application.app.id()}")
     tell("ready")
     await application.take_role(options.role, options.others)
     await application.obey()

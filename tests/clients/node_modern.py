@@ -1,6 +1,6 @@
 """The node of a release 1 to 3, which its Python package carries.
 
-    node_modern.py RELEASE --listen HOST:PORT [--peer URL --route org/ns/app ...]
+    node_modern.py RELEASE --listen HOST:PORT [--peer URL --route NAME ... --subscribe NAME ...]
 
 Prints "listening" once it does, and ends on SIGTERM. Installs the release if need be, and goes on
 as its interpreter, in the same process. `SLIM_NODE_LOG=debug` makes it talk.
@@ -47,12 +47,19 @@ def server_config(sb, options):
     return config
 
 
+def parse(sb, name):
+    *texts, number = name.split("/") if name.count("/") == 3 else (*name.split("/"), None)
+    return sb.Name.new_with_id(*texts, number) if number else sb.Name(*texts)
+
+
 async def link(sb, service, options):
     """A connection to the peer, and routes to what it has."""
     connection = await service.connect_async(sb.new_insecure_client_config(options.peer))
     app = service.create_app_with_secret(sb.Name("reference", "node", "slim"), SECRET)
     for route in options.route:
-        await app.set_route_async(sb.Name(*route.split("/")), connection)
+        await app.set_route_async(parse(sb, route), connection)
+    for name in options.subscribe:
+        await app.subscribe_async(parse(sb, name), connection)
     return app
 
 
@@ -89,6 +96,7 @@ def main():
     parser.add_argument("--listen", default="127.0.0.1:46357")
     parser.add_argument("--peer", help="another node to link with")
     parser.add_argument("--route", action="append", default=[], help="a name that the peer has")
+    parser.add_argument("--subscribe", action="append", default=[], help="a name to have of the peer")
     parser.add_argument("--cert", help="serve TLS with this certificate")
     parser.add_argument("--key", help="its key")
     parser.add_argument("--ca", help="who signed the certificates of clients")

@@ -7,7 +7,7 @@
     peer.py ENDPOINT NAME moderate CHANNEL MEMBER...
                                             opens an encrypted group, and invites the members
 
-Prints "ready" once it is connected, "in session" once it has one, "got TEXT" for each message, and
+Prints "name" and its name with its id, then "ready" once it is connected, "in session" once it has one, "got TEXT" for each message, and
 "ended REASON" when the session ends, "told TEXT" for each other error. Each line of its input is published in the session, but
 
     /invite NAME    invites another member
@@ -48,6 +48,7 @@ async def connect(endpoint, name):
     )
     client = json.loads(os.environ.get("PEER_CLIENT", '{"tls": {"insecure": true}}'))
     await app.connect({"endpoint": endpoint, **client})
+    tell(f"name {app.id_str}")
     tell("ready")
     return app
 
