@@ -213,7 +213,8 @@ impl Node {
             messages.push(chunk.bytes);
             while let Some(message) = messages.next().expect("well framed") {
                 let inbound = D6::read(&message).expect("a client can read it");
-                assert_eq!(inbound.header.destination, DESTINATION);
+                let routed = inbound.routed().expect("a publish");
+                assert_eq!(routed.header.destination, DESTINATION);
                 *read += 1;
             }
             return true;

@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 use slim_compat_grpc::proto::d6 as proto;
 use slim_compat_grpc::transcode::{TranscodeError, d6_to_native, native_to_d6};
-use slim_compat_grpc::{D6, Dialect};
+use slim_compat_grpc::{D6, Dialect, Inbound};
 use slim_wire::{DecodeError, Encoding, FrameHeader, Header, Kind};
 
 #[path = "../../compat-grpc/tests/support/mod.rs"]
@@ -14,7 +14,7 @@ mod support;
 
 fuzz_target!(|bytes: &[u8]| {
     let frame = d6_to_native(bytes, 3);
-    let Ok(inbound) = D6::read(bytes) else {
+    let Ok(Inbound::Routed(inbound)) = D6::read(bytes) else {
         assert!(matches!(frame, Err(TranscodeError::Invalid(_))), "{frame:?}");
         return;
     };
@@ -35,6 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(back.len() <= bytes.len());
     proto::Message::decode(&back[..]).expect("decodable");
     let reread = D6::read(&back).expect("what was written can be read");
+    let reread = reread.routed().expect("a publish");
     assert_eq!((reread.header, reread.steers), (inbound.header, false));
     assert_eq!(support::canonical(&back), support::canonical(bytes));
     assert_eq!(d6_to_native(&back, 3), Ok(frame));

@@ -25,6 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(message.len() <= GRPC_MESSAGE_BYTES);
     proto::Message::decode(&message[..]).expect("decodable");
     let inbound = D6::read(&message).expect("what was written can be read");
+    let inbound = inbound.routed().expect("a publish");
     let header = FrameHeader::prefix_of(&frame).expect("a header").header(0).expect("valid");
     let routing = |header: &slim_wire::Header| {
         (header.source, header.destination, header.fanout, header.flags)

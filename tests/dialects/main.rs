@@ -9,6 +9,7 @@ mod keyed;
 #[allow(dead_code, reason = "shared with the tests of the readers")]
 #[path = "../../compat-grpc/tests/dialects/made.rs"]
 mod made;
+mod nodes;
 mod peer;
 #[allow(dead_code, reason = "shared with the tests of the readers")]
 #[path = "../../compat-grpc/tests/support/published.rs"]

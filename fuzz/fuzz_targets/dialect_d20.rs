@@ -1,0 +1,17 @@
+//! Releases from 2.0: what the node reads in place, and forwards, is what a receiver's
+//! generated decoder reads; and the code that it leaves with is that of the reference.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use slim_compat_grpc::{D20, detect};
+
+#[path = "../../compat-grpc/tests/support/keyed.rs"]
+mod keyed;
+#[path = "../../compat-grpc/tests/support/published.rs"]
+mod published;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = detect(bytes);
+    published::check::<D20>(bytes);
+});
