@@ -15,6 +15,7 @@ use super::say;
 
 /// The interpreters of environments that have the package.
 static LATEST: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| environment("0.6.3"));
+static MODERN: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| environment("3.3.8"));
 static FIRST: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| environment("0.6.0"));
 
 fn environment(version: &str) -> Result<PathBuf, String> {
@@ -49,6 +50,11 @@ pub(crate) fn python(test: &str) -> Option<&'static Path> {
 /// The same with the first release 0.6.
 pub(crate) fn first_python(test: &str) -> Option<&'static Path> {
     found(&FIRST, test)
+}
+
+/// The same with the last of the releases 3.
+pub(crate) fn modern_python(test: &str) -> Option<&'static Path> {
+    found(&MODERN, test)
 }
 
 fn found(python: &'static Result<PathBuf, String>, test: &str) -> Option<&'static Path> {
@@ -123,6 +129,23 @@ impl Peer {
         let mut command = Command::new(python);
         command.env("PEER_CLIENT", client.to_string());
         Self::spawn(command, &format!("https://{node}"), name, role)
+    }
+
+    /// An application of the releases 1 to 3 (tests/clients/modern.py) at a node with TLS.
+    pub(crate) async fn start_modern(
+        python: &Path,
+        node: SocketAddr,
+        options: &[&str],
+        name: &str,
+        role: &[&str],
+    ) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/modern.py");
+        let mut command = Command::new(python);
+        command.arg(script).args(options).args([&format!("https://{node}"), name]).args(role);
+        let (program, input) = Program::spawn_with_input(command);
+        let peer = Self { program, input };
+        peer.program.line("ready").await;
+        peer
     }
 
     async fn start_with(command: Command, node: SocketAddr, name: &str, role: &[&str]) -> Self {

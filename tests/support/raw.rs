@@ -112,9 +112,14 @@ impl Connection {
         (head, is_all, Channel::new(Response::from_parts(parts, body), send))
     }
 
-    /// Opens a channel of release 0.6.
+    /// Opens a channel of release 0.6; of later ones too, which have the same path.
     pub(crate) async fn channel(&mut self) -> Channel {
-        let (response, send) = self.request(D6::PATH).await;
+        self.channel_at(D6::PATH).await
+    }
+
+    /// Opens a channel at the path of a dialect.
+    pub(crate) async fn channel_at(&mut self, path: &str) -> Channel {
+        let (response, send) = self.request(path).await;
         assert_eq!(response.status(), 200);
         assert!(!response.headers().contains_key("grpc-status"));
         Channel::new(response, send)
