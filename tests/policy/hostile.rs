@@ -242,7 +242,11 @@ async fn a_message_with_two_sources_is_no_message() {
         field(3, &whole(&[header(&[&source, &destination])])),
         field(3, &whole(&[header(&[&destination, &source])])),
         field(3, &whole(&[own.clone(), forged.clone()])),
-        [field(3, &whole(&[own.clone()])), field(3, &whole(&[forged.clone()]))].concat(),
+        [
+            field(3, &whole(std::slice::from_ref(&own))),
+            field(3, &whole(std::slice::from_ref(&forged))),
+        ]
+        .concat(),
         // A name in two parts, which readers put together.
         field(3, &whole(&[header(&[&[source.clone(), destination.clone()].concat()])])),
     ];
