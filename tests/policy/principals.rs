@@ -1,17 +1,22 @@
 //! Whose link it is decides which names it has.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use prost::Message as _;
+use slim_compat_grpc::proto::d6::Message as D6Message;
 use slim_config::Secret;
 use slim_quic::client::link::{Credentials, Link, LinkError, LinkOptions, Message, Trust};
 use slim_quic::identity::{Algorithm, Jwt, JwtClaims, SigningKey, TokenSource};
 
 use crate::support::client::{NOBODY, UNMATCHED};
 use crate::support::in_time;
+use crate::support::message as message_d6;
 use crate::support::native::{message, receive, send, text};
 use crate::support::node::{Node, PLAIN, config};
 use crate::support::pki::Authority;
+use crate::support::raw::Connection;
 use crate::{policy, until_refused};
 
 const ALICE: &str = "org/ns/alice/1";
@@ -137,6 +142,10 @@ async fn each_user_with_a_password_has_its_own_names() {
 
 /// A token of `subject`, by the key of [`token_auth`].
 pub(crate) fn token(subject: &str) -> Credentials {
+    Credentials::Bearer(Secret::new(&*token_text(subject)))
+}
+
+fn token_text(subject: &str) -> Arc<str> {
     let claims = JwtClaims {
         issuer: Some("me".into()),
         audience: vec!["slim".into()],
@@ -144,8 +153,7 @@ pub(crate) fn token(subject: &str) -> Credentials {
         ..JwtClaims::default()
     };
     let key = SigningKey::new(Algorithm::HS256, SECRET).expect("a key");
-    let token = Jwt::new(key, claims).expect("claims").token(SystemTime::now());
-    Credentials::Bearer(Secret::new(&*token.expect("a token")))
+    Jwt::new(key, claims).expect("claims").token(SystemTime::now()).expect("a token")
 }
 
 pub(crate) const SECRET: &str = "a secret of at least 32 bytes, really";
@@ -170,6 +178,32 @@ async fn each_subject_of_a_token_has_its_own_names() {
         ..LinkOptions::default()
     })
     .await;
+}
+
+#[tokio::test]
+async fn streams_of_one_connection_are_judged_each_by_its_own_token() {
+    let server = format!("{PLAIN}, auth: {{ {} }}", token_auth());
+    let node = Node::launch(&config(&rules("token", ["alice", "bob"]), &server)).await;
+    let connection = Connection::open(node.address).await;
+    let mut streams = Vec::new();
+    for subject in ["alice", "bob"] {
+        let authorization = format!("Bearer {}", token_text(subject));
+        let (head, is_all, stream) = connection.ask(&authorization).await;
+        assert_eq!((head.status().as_u16(), is_all), (200, false));
+        streams.push(stream);
+    }
+    let [alice, bob] = &mut streams[..] else { panic!("expected two streams") };
+    for (stream, own, other) in [(&mut *alice, ALICE, BOB), (&mut *bob, BOB, ALICE)] {
+        stream.send(&message_d6::subscribe(own, other)).await;
+        stream.send(&message_d6::subscribe(own, own)).await;
+        stream.send(&message_d6::publish(other, NOBODY, "forged")).await;
+        stream.send(&message_d6::publish(own, NOBODY, "settle")).await;
+    }
+    node.until("both are settled", |metrics| metrics.sum(UNMATCHED) == 2).await;
+    assert_eq!(until_refused(&node, 4).await.sum("slim_subscriptions"), 2);
+    alice.send(&message_d6::publish(ALICE, BOB, "from alice")).await;
+    let received = D6Message::decode(bob.receive().await.expect("it is open")).expect("a message");
+    assert_eq!(message_d6::payload(&received), "from alice");
 }
 
 #[tokio::test]
