@@ -271,10 +271,10 @@ impl Core {
     }
 
     /// Notes a subscription of the link; it takes effect after [`Core::submit`]. One that the
-    /// link already has changes nothing.
+    /// link already has changes nothing. Texts that are not those of the name are left aside.
     ///
     /// # Errors
-    /// [`SubscribeError::Limit`].
+    /// [`SubscribeError`].
     pub fn subscribe(
         &mut self,
         id: LinkId,
@@ -289,9 +289,9 @@ impl Core {
         if link.subscriptions.contains(&key) {
             return Ok(());
         }
-        if !link.view.may_subscribe(&name) && !self.tolerate(id, Act::Subscribe, name) {
-            let principal = self.port(id).map(|port| port.principal().clone());
-            return Err(SubscribeError::NotAllowed { principal: principal.unwrap_or_default() });
+        let text = || text_of(name, texts?);
+        if !link.view.may_subscribe(&name) {
+            self.judge_subscription(id, name, text())?;
         }
         let Some(link) = self.links.get_mut(id.key) else {
             return Ok(());
@@ -307,7 +307,6 @@ impl Core {
         link.subscriptions.insert(key);
         self.counters.subscriptions.add(1);
         let port = link.egress.port();
-        let text = || texts.and_then(|texts| TextName::new(texts, name.id).ok());
         port.name_once(|| label(&text().map_or_else(|| name.to_string(), |text| text.to_string())));
         let text = if self.announcer.is_some() { text().map(Arc::new) } else { None };
         link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name, text));
@@ -573,22 +572,43 @@ impl Core {
         self.armed
     }
 
-    /// Whether the link may publish as the source of a message, or does so and is watched only.
+    /// Whether the link may publish as the source of an envelope, or does so and is watched only.
     #[inline]
-    pub(super) fn may_publish(&mut self, id: LinkId, source: Name) -> bool {
+    pub(super) fn may_publish(&mut self, id: LinkId, envelope: &Envelope) -> bool {
+        let source = envelope.header.source;
         match self.links.get(id.key) {
             Some(link) if !link.view.may_publish_as(&source) => {
-                self.tolerate(id, Act::Publish, source)
+                self.tolerate(id, Act::Publish, source, envelope.messages)
             }
             _ => true,
         }
     }
 
-    /// Counts and notes what the policy does not allow; returns whether it is let pass.
+    /// An error for a subscription that the policy does not allow, unless it is let pass.
     #[cold]
-    fn tolerate(&mut self, id: LinkId, act: Act, name: Name) -> bool {
+    fn judge_subscription(
+        &mut self,
+        id: LinkId,
+        name: Name,
+        text: Option<TextName>,
+    ) -> Result<(), SubscribeError> {
+        let tolerated = self.tolerate(id, Act::Subscribe, name, 1);
+        if let Some(violation) = &mut self.violation {
+            violation.label = text.map(|text| label(&text.to_string()));
+        }
+        if tolerated {
+            return Ok(());
+        }
+        let principal = self.port(id).map(|port| port.principal().clone());
+        Err(SubscribeError::NotAllowed { principal: principal.unwrap_or_default() })
+    }
+
+    /// Counts and notes what the policy does not allow, so many `times`; returns whether it is
+    /// let pass.
+    #[cold]
+    fn tolerate(&mut self, id: LinkId, act: Act, name: Name, times: u32) -> bool {
         let tolerated = self.policy.mode() == Mode::Observe;
-        self.counters.violations.add(1);
+        self.counters.violations.add(times.into());
         if let Some(port) = self.port(id) {
             self.violation = Some(Violation::new(port, act, name, tolerated));
         }
@@ -689,6 +709,12 @@ impl Link {
             *waker = Some(cx.waker().clone());
         }
     }
+}
+
+/// The texts of a name, if its hashes were made from them: the policy has judged the hashes, and
+/// other nodes are told of the texts.
+fn text_of(name: Name, texts: [&str; 3]) -> Option<TextName> {
+    TextName::new(texts, name.id).ok().filter(|text| text.to_name() == name)
 }
 
 /// A name as logs and metrics show it: of bounded length.

@@ -56,7 +56,7 @@ impl Core {
     /// others.
     pub fn forward(&mut self, from: LinkId, envelope: &Envelope, now: Instant) -> Forwarded {
         let mut forwarded = Forwarded::Nowhere { elsewhere: None };
-        if !self.may_publish(from, envelope.header.source) {
+        if !self.may_publish(from, envelope) {
             for _ in 0..envelope.messages {
                 self.counters.refuse(RefuseReason::NotAllowed);
             }

@@ -23,6 +23,8 @@ pub struct Violation {
     pub act: Act,
     /// With which name.
     pub name: Name,
+    /// The name as logs show it, if its texts are known.
+    pub label: Option<Box<str>>,
     /// Whether it was let pass.
     pub tolerated: bool,
 }
@@ -30,6 +32,6 @@ pub struct Violation {
 impl Violation {
     pub(super) fn new(port: &Port, act: Act, name: Name, tolerated: bool) -> Self {
         let (principal, peer) = (port.principal().clone(), port.peer().into());
-        Self { principal, peer, act, name, tolerated }
+        Self { principal, peer, act, name, label: None, tolerated }
     }
 }

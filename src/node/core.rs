@@ -2,6 +2,7 @@
 //! and all its connections. Nothing on the way of a message leaves this thread, unless its
 //! target lives on another core.
 
+use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -245,7 +246,11 @@ async fn take_turns(host: Rc<Host>, bell: Arc<Bell>) {
 }
 
 fn log_violation(violation: &Violation, left_out: u64) {
-    let Violation { principal, peer, act, name, tolerated } = violation;
+    let Violation { principal, peer, act, name, label, tolerated } = violation;
+    let name: &dyn Display = match label {
+        Some(label) => label,
+        None => name,
+    };
     let act = match act {
         Act::Subscribe => "subscribe to",
         Act::Publish => "publish as",

@@ -73,6 +73,13 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "slim_policy_violations_total",
+        kind: "counter",
+        labels: "",
+        help: "Subscriptions and messages that the policy does not allow, refused or let pass",
+        read: |node| node.sum(|core| core.violations.value()),
+    },
+    Metric {
         name: "slim_deliveries_total",
         kind: "counter",
         labels: "",

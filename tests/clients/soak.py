@@ -6,7 +6,8 @@
 Per release, the clients are pairs that talk in a reliable session, every other pair encrypted: one
 publishes, at some messages a second, and the other answers each. Besides, some more are an
 encrypted group in which everyone publishes (not in 0.4 and 0.5). Each message tells its release,
-sender, target and number, and all of its bytes follow from that.
+sender, target and number, and all of its bytes follow from that. For https, `SOAK_CA` names the file
+with the authority that signed the node's certificate.
 
 Prints one line of JSON for each release: how many copies were "sent", that is, should arrive, and
 were "received"; "lost", "duplicated", "foreign" (of another release, or for somebody else) and

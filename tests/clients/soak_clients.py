@@ -5,13 +5,26 @@ Each client has `open(endpoint, name)`, `call(peer, encrypted)`, `moderate(chann
 `answer(session, context, payload)`.
 """
 
+import argparse
 import asyncio
 import datetime
+import os
 
 import slim_bindings
 
 SECRET = "a secret that all of the soak share, and long enough for all releases"
 RELIABLE = {"max_retries": 10, "timeout": datetime.timedelta(seconds=1)}
+
+
+def authority():
+    """Who signed the node's certificate, for https."""
+    return os.environ.get("SOAK_CA")
+
+
+def tls(endpoint):
+    if not endpoint.startswith("https://"):
+        return {"insecure": True}
+    return {"ca_file": authority(), "include_system_ca_certs_pool": False}
 
 
 class Old:
@@ -29,7 +42,7 @@ class Old:
             slim_bindings.PyIdentityProvider.SharedSecret(**identity),
             slim_bindings.PyIdentityVerifier.SharedSecret(**identity),
         )
-        await self.app.connect({"endpoint": endpoint, "tls": {"insecure": True}})
+        await self.app.connect({"endpoint": endpoint, "tls": tls(endpoint)})
 
     def parse(self, name):
         return slim_bindings.PyName(*name.split("/"))
@@ -120,8 +133,10 @@ class Modern:
 
         self.modern = modern
         service = modern.service()
-        config = slim_bindings.new_insecure_client_config(endpoint)
-        self.connection = await service.connect_async(config)
+        options = argparse.Namespace(
+            endpoint=endpoint, ca=authority(), cert=None, basic=None, token=None, jwt_key=None
+        )
+        self.connection = await service.connect_async(modern.client_config(options))
         self.app = service.create_app_with_secret(modern.parse(name), SECRET)
         await self.app.subscribe_async(modern.parse(name), self.connection)
 

@@ -156,9 +156,18 @@ impl Raw {
     }
 
     pub(crate) async fn greeted_with(node: &Node, transport: TransportConfig) -> (Self, Control) {
-        let raw = Self::connect_with(node, transport).await;
+        Self::connect_with(node, transport).await.greet(HELLO).await
+    }
+
+    /// One that says this hello, and hears that of the node.
+    pub(crate) async fn greeted_as(node: &Node, hello: Hello) -> (Self, Control) {
+        Self::connect(node).await.greet(hello).await
+    }
+
+    async fn greet(self, ours: Hello) -> (Self, Control) {
+        let raw = self;
         let mut control = raw.control().await;
-        control.say(&hello(&HELLO.encode())).await;
+        control.say(&hello(&ours.encode())).await;
         let (head, payload) = control.hear().await;
         assert_eq!(head.kind(), Ok(FrameKind::Hello));
         assert_eq!(Hello::decode(&payload).map(|hello| hello.role), Ok(Role::Node));

@@ -219,6 +219,13 @@ impl Node {
         }
     }
 
+    /// Where its data-plane servers listen, in the order of the configuration.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let lines = self.program.stdout.all();
+        let planes = lines.iter().filter(|line| line.contains("data plane ready: gRPC on "));
+        planes.map(|line| address_after(line, "gRPC on ")).collect()
+    }
+
     pub(crate) async fn metrics(&self) -> Metrics {
         let (status, text) = get(self.admin, "/metrics").await;
         assert_eq!(status, 200, "{text}");

@@ -157,6 +157,21 @@ impl Peer {
         Self::spawn(command, &format!("https://{node}"), name, role)
     }
 
+    /// An application of the releases 1 to 3 (tests/clients/modern.py) at a node with TLS.
+    pub(crate) async fn start_modern(
+        python: &Path,
+        node: SocketAddr,
+        options: &[&str],
+        name: &str,
+        role: &[&str],
+    ) -> Self {
+        let mut command = program(python, "modern.py");
+        command.args(options);
+        let peer = Self::spawn(command, &format!("https://{node}"), name, role);
+        peer.program.line("ready").await;
+        peer
+    }
+
     async fn start_with(command: Command, node: SocketAddr, name: &str, role: &[&str]) -> Self {
         let peer = Self::spawn(command, &format!("http://{node}"), name, role);
         peer.program.line("ready").await;

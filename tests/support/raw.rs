@@ -112,7 +112,7 @@ impl Connection {
         (head, is_all, Channel::new(Response::from_parts(parts, body), send))
     }
 
-    /// Opens a channel of release 0.6.
+    /// Opens a channel of release 0.6; of later ones too, which have the same path.
     pub(crate) async fn channel(&mut self) -> Channel {
         self.channel_at(D6::PATH).await
     }

@@ -39,7 +39,7 @@ impl Node {
             message_bytes: 4 << 20,
             subscriptions_per_link: 4,
             subscriptions: 100,
-            announces: false,
+            announces: true,
             seed: 7,
         };
         let wakes: Vec<Arc<dyn Wake>> =
@@ -183,11 +183,32 @@ fn a_link_may_have_so_many_subscriptions_and_repeats_do_not_count() {
 }
 
 #[test]
+fn texts_that_are_not_those_of_a_name_are_not_told_to_other_nodes() {
+    let mut node = Node::new(1, ROOMY);
+    let (uplink, liar, honest) = (node.open(0), node.open(0), node.open(0));
+    node.core(uplink).announce(uplink, Encoding::D20);
+    let mut announced = |texts: [&str; 3], link| {
+        let named = TextName::new(["org", "ns", "own"], Id::new(1)).expect("a name").to_name();
+        node.core(link).subscribe(link, Encoding::D20, named, Some(texts)).expect("within limits");
+        node.core(link).submit(link);
+        node.settle();
+        let mut cx = Context::from_waker(Waker::noop());
+        match node.core(uplink).poll_announcement(uplink, &mut cx) {
+            Poll::Ready((_, text)) => Some(text.components()[2].to_owned()),
+            Poll::Pending => None,
+        }
+    };
+    assert_eq!(announced(["org", "ns", "another"], liar), None);
+    assert_eq!(announced(["org", "ns", "own"], honest).as_deref(), Some("own"));
+}
+
+#[test]
 fn a_receiver_that_stays_behind_for_too_long_is_cut_off_by_name_and_others_lose_nothing() {
     let mut node = Node::new(2, Marks::new(10_000, 1_000));
     let (sender, stuck, healthy) = (node.open(0), node.open(1), node.open(1));
-    let texts = Some(["agntcy", "ns", "stuck"]);
-    node.core(stuck).subscribe(stuck, Encoding::D6, name(1, 1), texts).expect("limit");
+    let texts = ["agntcy", "ns", "stuck"];
+    let named = TextName::new(texts, Id::new(1)).expect("a name").to_name();
+    node.core(stuck).subscribe(stuck, Encoding::D6, named, Some(texts)).expect("limit");
     node.subscribe(stuck, name(1, 0));
     node.subscribe(healthy, name(1, 0));
     let mut received = 0;
