@@ -59,14 +59,19 @@ impl Node {
         node
     }
 
-    /// Upstream's node, from the published wheel.
-    pub(crate) fn upstream(scratch: &Path) -> Result<Self, Failure> {
+    /// Upstream's node of a release, from the published wheel.
+    pub(crate) fn upstream(release: &str, scratch: &Path) -> Result<Self, Failure> {
         let address = free_address()?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/relay/upstream_node.py");
+        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new("python3");
-        command.arg(script).arg("--cache").arg(scratch);
+        if release.starts_with("0.") {
+            command.arg(home.join("benches/relay/upstream_node.py"));
+            command.arg("--cache").arg(scratch).arg("--release").arg(release);
+        } else {
+            command.arg(home.join("tests/clients/node_modern.py")).arg(release);
+        }
         command.arg("--listen").arg(address.to_string());
-        Self::start("upstream 0.6.3".into(), address, &mut command)
+        Self::start(format!("upstream {release}"), address, &mut command)
     }
 
     fn start(label: String, address: SocketAddr, command: &mut Command) -> Result<Self, Failure> {

@@ -4,23 +4,27 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::client::{Dialect, Shape};
+
 /// What was asked of the nodes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Case {
-    pub(crate) size: usize,
+    pub(crate) dialect: Dialect,
+    pub(crate) shape: Shape,
     /// Messages a second; `None` for as many as the window allows.
     pub(crate) rate: Option<u64>,
+    /// Messages published in a round.
     pub(crate) messages: u64,
 }
 
 /// One round of one case at one node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// CPU time of the node per message.
+    /// CPU time of the node per copy delivered.
     pub(crate) cpu_ns: f64,
-    /// Times the scheduler let a thread of the node run, per message.
+    /// Times the scheduler let a thread of the node run, per copy.
     pub(crate) runs: f64,
-    /// Messages a second, from the first to the last received.
+    /// Copies a second, from the first message published to the last received.
     pub(crate) throughput: f64,
 }
 
@@ -29,6 +33,8 @@ pub(crate) struct Sample {
 pub(crate) struct Row {
     pub(crate) case: Case,
     pub(crate) node: String,
+    /// Whether ratios are to this node.
+    pub(crate) is_reference: bool,
     /// Or why the round did not come to an end.
     pub(crate) rounds: Vec<Result<Sample, String>>,
 }
@@ -63,35 +69,34 @@ impl Case {
     }
 }
 
-/// The row of `reference` for the same case.
-fn beside<'a>(rows: &'a [Row], row: &Row, reference: Option<&str>) -> Option<&'a Row> {
-    let same = |other: &&Row| {
-        Some(other.node.as_str()) == reference
-            && other.case.size == row.case.size
-            && other.case.rate == row.case.rate
-    };
-    rows.iter().find(same)
+/// The node that ratios of the row are to, in the same case.
+fn beside<'a>(rows: &'a [Row], row: &Row) -> Option<&'a Row> {
+    rows.iter().find(|other| other.is_reference && other.case == row.case)
 }
 
-/// The rows as a table; ratios are to the node called `reference`.
-pub(crate) fn table(rows: &[Row], reference: Option<&str>) -> String {
+/// The rows as a table.
+pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:>7}  {:<10} {:<24} {:>9} {:>10} {:>7} {:>9} {:>9}  {}\n",
+        "{:<7} {:>7} {:>11}  {:<10} {:<24} {:>9} {:>11} {:>7} {:>9} {:>9}  {}\n",
+        "dialect",
         "payload",
+        "subscribers",
         "load",
         "node",
         "messages",
-        "ns CPU/msg",
+        "ns CPU/copy",
         "least",
-        "runs/msg",
-        "msg/s",
+        "runs/copy",
+        "copies/s",
         "ratio to upstream"
     );
     for row in rows {
         let _ = write!(
             text,
-            "{:>7}  {:<10} {:<24} {:>9}",
-            row.case.size,
+            "{:<7} {:>7} {:>11}  {:<10} {:<24} {:>9}",
+            row.case.dialect.name(),
+            row.case.shape.size,
+            row.case.shape.subscribers,
             row.case.load(),
             row.node,
             row.case.messages
@@ -101,10 +106,10 @@ pub(crate) fn table(rows: &[Row], reference: Option<&str>) -> String {
             row.spread(|sample| sample.runs),
             row.spread(|sample| sample.throughput),
         ) {
-            let _ = write!(text, " {cpu:>10.0} {least:>7.0} {runs:>9.3} {throughput:>9.0}");
+            let _ = write!(text, " {cpu:>11.0} {least:>7.0} {runs:>9.3} {throughput:>9.0}");
         }
         if let Some((least, median, greatest)) =
-            beside(rows, row, reference).and_then(|reference| row.ratio(reference))
+            beside(rows, row).and_then(|reference| row.ratio(reference))
         {
             let _ = write!(text, "  {median:.3} ({least:.3} to {greatest:.3})");
         }
@@ -117,19 +122,22 @@ pub(crate) fn table(rows: &[Row], reference: Option<&str>) -> String {
 }
 
 /// The rows with every round.
-pub(crate) fn json(rows: &[Row], reference: Option<&str>) -> Value {
+pub(crate) fn json(rows: &[Row]) -> Value {
     let rows = rows.iter().map(|row| {
-        let ratio = beside(rows, row, reference).and_then(|reference| row.ratio(reference));
+        let ratio = beside(rows, row).and_then(|reference| row.ratio(reference));
         json!({
-            "payload_bytes": row.case.size,
+            "dialect": row.case.dialect.name(),
+            "payload_bytes": row.case.shape.size,
+            "identity_bytes": row.case.shape.identity,
+            "subscribers": row.case.shape.subscribers,
             "rate": row.case.rate,
             "node": row.node,
             "messages": row.case.messages,
             "rounds": row.rounds.iter().map(|round| match round {
                 Ok(sample) => json!({
-                    "cpu_ns_per_message": sample.cpu_ns,
-                    "runs_per_message": sample.runs,
-                    "messages_per_second": sample.throughput,
+                    "cpu_ns_per_copy": sample.cpu_ns,
+                    "runs_per_copy": sample.runs,
+                    "copies_per_second": sample.throughput,
                 }),
                 Err(failure) => json!({"failed": failure}),
             }).collect::<Vec<_>>(),
