@@ -3,7 +3,6 @@
 mod support;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use prost::Message as _;
 use slim_compat_grpc::proto::d6::Message;
@@ -141,7 +140,6 @@ async fn requests_for_another_method_are_told_what_this_node_serves() {
     for (path, parts) in [
         ("/grpc.health.v1.Health/Check", ["unknown method", "OpenChannel"]),
         ("/", ["unknown method", "OpenChannel"]),
-        ("/pubsub.proto.v1.PubSubService/OpenChannel", ["0.4 and 0.5", "use release 0.6"]),
     ] {
         let (response, _body) = connection.request(path).await;
         assert_eq!(response.status(), 200, "{path}");
@@ -154,49 +152,5 @@ async fn requests_for_another_method_are_told_what_this_node_serves() {
     // The connection is as good as before.
     connection.channel().await;
     let metrics = node.balanced().await;
-    assert_eq!(metrics.incidents("stream_refused"), 3);
-}
-
-/// The first message that a client of `release` sent, as it was captured.
-fn first_message(release: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("compat-grpc/tests/vectors")
-        .join(format!("first-messages-{release}.json"));
-    let text = std::fs::read_to_string(path).expect("a vector file");
-    let capture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let messages = capture["messages"].as_array().expect("a list");
-    let first = messages.iter().find(|message| message["direction"] == "client_to_node");
-    let hex = first.expect("one")["protobuf_hex"].as_str().expect("hex");
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
-        .collect()
-}
-
-#[tokio::test]
-async fn clients_of_later_releases_are_told_so_by_the_end_of_their_stream() {
-    let node = Node::start("").await;
-    for (count, release, named) in [
-        (1, "1.0.0", "0.7 to 1.2"),
-        (2, "1.4.1", "1.3 to 1.4"),
-        (3, "2.2.0", "2.0 and later"),
-        (4, "3.3.8", "2.0 and later"),
-    ] {
-        let mut connection = Connection::open(node.address).await;
-        let mut channel = connection.channel().await;
-        channel
-            .send_bytes(framed_bytes(&first_message(release)))
-            .await
-            .expect("the stream is open");
-        let status = status(&channel.trailers().await);
-        assert_eq!(status.code(), Code::Unimplemented, "{release}");
-        let told = format!("clients of releases {named} are not served yet; use release 0.6");
-        assert_eq!(status.message(), told, "{release}");
-        assert_eq!(node.metrics().await.incidents("stream_refused"), count);
-    }
-    let mut connection = Connection::open(node.address).await;
-    let mut channel = connection.channel().await;
-    channel.send_bytes(framed_bytes(&first_message("0.6.3"))).await.expect("the stream is open");
-    node.until("release 0.6 is served", |metrics| metrics.sum("slim_subscriptions") == 1).await;
-    node.balanced().await;
+    assert_eq!(metrics.incidents("stream_refused"), 2);
 }

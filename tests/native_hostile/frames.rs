@@ -37,8 +37,8 @@ const ON_LANES: &[Wrong] = &[
 const PUBLISHES: &[Wrong] = &[
     (4, &[2], "kind on a data lane: expected 1 (publish), got 2"),
     (4, &[4], "kind on a data lane: expected 1 (publish), got 4"),
-    (7, &[1], "encoding: expected native (0), or from nodes D6 (2), got 1"),
-    (7, &[2], "encoding: expected native (0), or from nodes D6 (2), got 2"),
+    (7, &[1], "encoding: expected native (0), or from nodes any, got 1"),
+    (7, &[2], "encoding: expected native (0), or from nodes any, got 2"),
 ];
 
 const IN_DATAGRAMS: &[Wrong] = &[

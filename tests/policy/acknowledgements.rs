@@ -36,7 +36,7 @@ async fn a_number_of_a_subscription_does_not_open_another_name() {
     assert_eq!(client.ask(subscribe(ME, name(OTHER), 5)).await, (5, refused.clone()));
     // Under this number nothing was subscribed to.
     let unknown = client.ask(unsubscribe(ME, name(OTHER), 5)).await;
-    assert_eq!(unknown, (5, Some("id not found: 2".to_owned())));
+    assert_eq!(unknown, (5, Some("id not found: 00000000-0000-0000-0000-000000000002".to_owned())));
     assert_eq!(client.ask(subscribe(ME, name(ME), 5)).await, (5, None));
     for number in [5, 6, u64::MAX] {
         let asked = client.ask(subscribe(ME, name(OTHER), number)).await;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use slim_wire::{Class, Envelope, Flags, Header, Id, Kind, Prefix};
+use slim_wire::{Class, Envelope, Flags, Header, Id, Kind, Prefix, TextName};
 
 use super::*;
 use crate::datapath::{Forwarded, Postbox, Wake};

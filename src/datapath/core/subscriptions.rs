@@ -1,0 +1,218 @@
+//! What links subscribe to, and whether they may.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use slim_compat_grpc::Subscription;
+use slim_wire::{Encoding, Envelope, Name, TextName};
+use thiserror::Error;
+
+use super::Core;
+use crate::datapath::counters::RefuseReason;
+use crate::datapath::port::LinkId;
+use crate::datapath::replica::{Change, Submission};
+use crate::datapath::violation::{Act, Violation};
+use crate::policy::{Mode, Principal};
+
+/// Why a subscription was not made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SubscribeError {
+    /// The link has as many as it may have.
+    #[error("subscriptions of one link: expected at most {limit}")]
+    Limit {
+        /// `limits.subscriptions_per_link`.
+        limit: usize,
+    },
+    /// The core has as many as it may have.
+    #[error("subscriptions of all links of a core: expected at most {limit}")]
+    CoreLimit {
+        /// The core's share of `limits.subscriptions`.
+        limit: usize,
+    },
+    /// The policy does not allow the name to whom the link belongs.
+    #[error("policy: this name is not allowed to {principal}")]
+    NotAllowed {
+        /// Whom the link belongs to.
+        principal: Principal,
+    },
+}
+
+impl SubscribeError {
+    /// As what it counts.
+    pub fn refuse_reason(&self) -> RefuseReason {
+        match self {
+            Self::Limit { .. } | Self::CoreLimit { .. } => RefuseReason::SubscriptionLimit,
+            Self::NotAllowed { .. } => RefuseReason::NotAllowed,
+        }
+    }
+}
+
+impl Core {
+    /// Notes a subscription of the link; it takes effect after [`Core::submit`]. One that the
+    /// link already has changes nothing. Texts that are not those of the name are left aside.
+    ///
+    /// # Errors
+    /// [`SubscribeError`].
+    pub fn subscribe(
+        &mut self,
+        id: LinkId,
+        encoding: Encoding,
+        name: Name,
+        texts: Option<[&str; 3]>,
+    ) -> Result<(), SubscribeError> {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return Ok(());
+        };
+        let key = (encoding.space(), name);
+        if link.subscriptions.contains(&key) {
+            return Ok(());
+        }
+        let text = || text_of(name, texts?);
+        if !link.view.may_subscribe(&name) {
+            self.judge_subscription(id, name, text())?;
+        }
+        let Some(link) = self.links.get_mut(id.key) else {
+            return Ok(());
+        };
+        let limit = self.config.subscriptions_per_link;
+        if link.subscriptions.len() >= limit {
+            return Err(SubscribeError::Limit { limit });
+        }
+        let limit = self.config.subscriptions;
+        if self.counters.subscriptions.value() >= limit as u64 {
+            return Err(SubscribeError::CoreLimit { limit });
+        }
+        link.subscriptions.insert(key);
+        self.counters.subscriptions.add(1);
+        let port = link.egress.port();
+        port.name_once(|| label(&text().map_or_else(|| name.to_string(), |text| text.to_string())));
+        let text = if self.announcer.is_some() { text().map(Arc::new) } else { None };
+        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name, text));
+        Ok(())
+    }
+
+    /// Notes the end of a subscription; it takes effect after [`Core::submit`]. Returns whether
+    /// the link had it.
+    pub fn unsubscribe(&mut self, id: LinkId, encoding: Encoding, name: Name) -> bool {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return false;
+        };
+        let key = (encoding.space(), name);
+        let had = link.subscriptions.remove(&key);
+        if had {
+            self.counters.subscriptions.sub(1);
+            link.batch.push(Change::Unsubscribe(id, key.0, name));
+        }
+        had
+    }
+
+    /// Hands the changes noted since the last call to the sequencer.
+    pub fn submit(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id.key) else {
+            return;
+        };
+        if link.batch.is_empty() || link.submitted {
+            return;
+        }
+        link.submitted = true;
+        let changes = std::mem::take(&mut link.batch);
+        self.mail.submit(Submission { link: id, changes });
+    }
+
+    /// Ready when every core has applied all changes of the link.
+    pub fn poll_submitted(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<()> {
+        self.submit(id);
+        match self.links.get_mut(id.key) {
+            Some(link) if link.submitted => {
+                link.wait(cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Whether all cores have applied what was last submitted of the link.
+    pub fn is_settled(&self, id: LinkId) -> bool {
+        self.links.get(id.key).is_none_or(|link| !link.submitted)
+    }
+
+    /// From now on the link, to a node of a published release, is told of the names that this
+    /// node's clients subscribe to in the space of `encoding`.
+    pub fn announce(&mut self, id: LinkId, encoding: Encoding) {
+        if let Some(announcer) = &mut self.announcer {
+            announcer.listen(id, encoding.space());
+        }
+    }
+
+    /// What the link has to be told next of this node's names.
+    pub fn poll_announcement(
+        &mut self,
+        id: LinkId,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Subscription, Arc<TextName>)> {
+        match &mut self.announcer {
+            Some(announcer) => announcer.poll(id, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether the link may publish as the source of an envelope, or does so and is watched only.
+    #[inline]
+    pub(in crate::datapath) fn may_publish(&mut self, id: LinkId, envelope: &Envelope) -> bool {
+        let source = envelope.header.source;
+        match self.links.get(id.key) {
+            Some(link) if !link.view.may_publish_as(&source) => {
+                self.tolerate(id, Act::Publish, source, envelope.messages)
+            }
+            _ => true,
+        }
+    }
+
+    /// An error for a subscription that the policy does not allow, unless it is let pass.
+    #[cold]
+    fn judge_subscription(
+        &mut self,
+        id: LinkId,
+        name: Name,
+        text: Option<TextName>,
+    ) -> Result<(), SubscribeError> {
+        let tolerated = self.tolerate(id, Act::Subscribe, name, 1);
+        if let Some(violation) = &mut self.violation {
+            violation.label = text.map(|text| label(&text.to_string()));
+        }
+        if tolerated {
+            return Ok(());
+        }
+        let principal = self.port(id).map(|port| port.principal().clone());
+        Err(SubscribeError::NotAllowed { principal: principal.unwrap_or_default() })
+    }
+
+    /// Counts and notes what the policy does not allow, so many `times`; returns whether it is
+    /// let pass.
+    #[cold]
+    fn tolerate(&mut self, id: LinkId, act: Act, name: Name, times: u32) -> bool {
+        let tolerated = self.policy.mode() == Mode::Observe;
+        self.counters.violations.add(times.into());
+        if let Some(port) = self.port(id) {
+            self.violation = Some(Violation::new(port, act, name, tolerated));
+        }
+        tolerated
+    }
+
+    /// What the policy does not allow, the last of it since the last call, for the log.
+    pub fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
+    }
+}
+
+/// A name as logs and metrics show it: of bounded length.
+fn label(text: &str) -> Box<str> {
+    const LABEL_CHARS: usize = 160;
+    text.chars().take(LABEL_CHARS).collect::<String>().into()
+}
+
+/// The texts of a name, if its hashes were made from them: the policy has judged the hashes, and
+/// other nodes are told of the texts.
+fn text_of(name: Name, texts: [&str; 3]) -> Option<TextName> {
+    TextName::new(texts, name.id).ok().filter(|text| text.to_name() == name)
+}
