@@ -44,9 +44,11 @@ fn bench(criterion: &mut Criterion, names: u64) {
         let mut look_up = || {
             let header = publish(lookup, random.next() % names);
             let mut found = 0;
-            table.for_each_target(&header, Origin { link: from, node: None }, |port| {
-                found += port.queued() + 1
-            });
+            table.for_each_target(
+                &header,
+                Origin { link: from, node: None, ends_here: false },
+                |port| found += port.queued() + 1,
+            );
             assert_eq!(found, usize::from(!matches!(lookup, Lookup::Miss)));
             found
         };

@@ -56,7 +56,10 @@ impl LinkKey {
     /// The key of the link `link_id`, whose ends agreed on `shared`; together with the secret of
     /// a key encapsulation, if they used one.
     pub(crate) fn derive(link_id: &str, shared: &[u8], encapsulated: Option<&[u8]>) -> Self {
-        let mut secret = Zeroizing::new(shared.to_vec());
+        // Room for both, so that nothing is left behind where it was.
+        let more = encapsulated.map_or(0, <[u8]>::len);
+        let mut secret = Zeroizing::new(Vec::with_capacity(shared.len() + more));
+        secret.extend_from_slice(shared);
         let info = match encapsulated {
             Some(more) => {
                 secret.extend_from_slice(more);

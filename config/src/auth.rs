@@ -227,7 +227,10 @@ fn read<'a, T: Default>(
 
 fn read_basic(value: Value<'_>) -> Option<Auth> {
     let mut section = value.section()?;
-    let username = section.required("username", |value| value.filled_text().map(str::to_owned));
+    let username = section.required("username", |value| match value.filled_text()? {
+        text if text.contains(':') => value.expected_unshown("a text without a colon"),
+        text => Some(text.to_owned()),
+    });
     let password = section.required("password", Value::secret);
     section.finish();
     Some(Auth::Basic { username: username?, password: password? })

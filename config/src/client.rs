@@ -43,8 +43,7 @@ pub struct Client {
     /// data plane clients only. Default `0.6`.
     pub release: Release,
     /// `announce`: whether the other end is told of the names that clients of this node subscribe
-    /// to; this node's own key, of data plane clients over gRPC only. Default false: nodes that
-    /// announce to each other must not form a circle.
+    /// to; this node's own key, of data plane clients over gRPC only. Default false.
     pub announce: bool,
 }
 

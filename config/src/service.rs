@@ -5,7 +5,7 @@ use slim_wire::{NameError, TextName};
 use crate::auth::{self, TokenSource};
 use crate::client::{self, Client};
 use crate::diagnostics::shown;
-use crate::endpoint::{self, Endpoint};
+use crate::endpoint::{self, Endpoint, Scheme};
 use crate::section::Section;
 use crate::server::{self, Role, Server};
 use crate::tree::Entry;
@@ -219,7 +219,12 @@ fn read_clients(section: &mut Section<'_>, unused: bool) -> Option<Blocks<Client
         if unused {
             value.warn("valid, but not connected to yet", None);
         } else {
-            for key in ["proxy", "rate_limit", "request_timeout", "buffer_size"] {
+            let native: &[&str] = match client.endpoint.scheme {
+                Scheme::Quic => &["release", "announce", "headers", "origin", "keepalive"],
+                Scheme::Http | Scheme::Https => &[],
+            };
+            let unused = ["proxy", "rate_limit", "request_timeout", "buffer_size"];
+            for key in unused.iter().chain(native) {
                 if let Some(field) = value.field(key) {
                     field.warn("valid, but without effect on links of this node", None);
                 }

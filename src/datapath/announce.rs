@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -33,8 +33,9 @@ struct Known {
 struct Listener {
     space: Space,
     told: HashMap<Name, Arc<TextName>>,
-    /// Names that may have to be told of.
+    /// Names that may have to be told of, each once.
     changed: VecDeque<Name>,
+    waiting: HashSet<Name>,
     waker: Option<Waker>,
 }
 
@@ -63,7 +64,9 @@ impl Announcer {
             }
         };
         for listener in self.listeners.values_mut().filter(|listener| listener.space == space) {
-            listener.changed.push_back(name);
+            if listener.waiting.insert(name) {
+                listener.changed.push_back(name);
+            }
             if let Some(waker) = listener.waker.take() {
                 waker.wake();
             }
@@ -73,8 +76,9 @@ impl Announcer {
     /// From now on the link is told of the names in a space.
     pub(super) fn listen(&mut self, link: LinkId, space: Space) {
         let known = self.names.keys().filter(|(of, _)| *of == space);
-        let changed = known.map(|(_, name)| *name).collect();
-        let listener = Listener { space, told: HashMap::new(), changed, waker: None };
+        let changed: VecDeque<_> = known.map(|(_, name)| *name).collect();
+        let waiting = changed.iter().copied().collect();
+        let listener = Listener { space, told: HashMap::new(), changed, waiting, waker: None };
         self.listeners.insert(link, listener);
     }
 
@@ -93,6 +97,7 @@ impl Announcer {
             return Poll::Pending;
         };
         while let Some(name) = listener.changed.pop_front() {
+            listener.waiting.remove(&name);
             let known = self.names.get(&(listener.space, name));
             let text = known.and_then(|known| known.text.clone());
             match (text, listener.told.contains_key(&name)) {
@@ -186,10 +191,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_comes_and_goes_waits_once() {
+        let (mut announcer, [node, one]) = (Announcer::default(), [1, 2].map(port));
+        announcer.listen(node.id(), Space::D20);
+        for _ in 0..1000 {
+            announcer.note(&subscribe(&one, &text("app")));
+            announcer.note(&unsubscribe(&one, &text("app")));
+        }
+        assert_eq!(announcer.listeners[&node.id()].changed.len(), 1);
+    }
+
+    #[test]
     fn what_another_node_reaches_is_not_announced() {
         let mut announcer = Announcer::default();
         let id = |number| port(number).id();
-        let other = Arc::new(Port::new(id(2), Framing::PublishedNode, "another node"));
+        let other = Arc::new(Port::new(
+            id(2),
+            Framing::PublishedNode { of_this_kind: false },
+            "another node",
+        ));
         announcer.listen(id(1), Space::D20);
         announcer.note(&subscribe(&other, &text("app")));
         announcer.note(&unsubscribe(&other, &text("app")));

@@ -52,7 +52,7 @@ pub struct Core {
     pub(super) targets: Targets,
     announcer: Option<Announcer>,
     policy: Policy,
-    /// The last thing that the policy does not allow, for the log.
+    /// The first thing that the policy does not allow since it was asked for, for the log.
     violation: Option<Violation>,
     slow_log: Arc<SlowLog>,
     clocks: SlowClocks,
@@ -202,7 +202,7 @@ impl Core {
                 progressed: false,
                 idle_sweeps: 0,
                 waiting: match framing {
-                    Framing::Grpc | Framing::PublishedNode => Waiting::Task(None),
+                    Framing::Grpc | Framing::PublishedNode { .. } => Waiting::Task(None),
                     Framing::Native | Framing::Node(_) => Waiting::Listed(false),
                 },
             }

@@ -66,7 +66,7 @@ impl Egress {
     /// An empty queue of the link behind `port`.
     pub fn new(port: Arc<Port>) -> Self {
         let queues = match port.framing() {
-            Framing::Grpc | Framing::PublishedNode => 1,
+            Framing::Grpc | Framing::PublishedNode { .. } => 1,
             Framing::Native | Framing::Node(_) => DATAGRAMS + 1,
         };
         let queues = (0..queues).map(|_| Queue::default()).collect();
@@ -106,7 +106,7 @@ impl Egress {
         self.messages += u64::from(envelope.messages);
         let datagrams = self.datagram_bytes > 0 && envelope.header.class == Class::BestEffort;
         match self.port.framing() {
-            Framing::Grpc | Framing::PublishedNode => self.push_grpc(envelope),
+            Framing::Grpc | Framing::PublishedNode { .. } => self.push_grpc(envelope),
             Framing::Native if !datagrams => {
                 let queue = &mut self.queues[usize::from(envelope.header.lane % LANES)];
                 queue.push(&envelope.body, envelope.messages);

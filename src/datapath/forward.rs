@@ -112,11 +112,13 @@ impl Core {
 
     /// Where a message of the link comes from.
     fn origin(&self, link: LinkId) -> Origin {
-        let node = match self.port(link).map(|port| port.framing()) {
+        let framing = self.port(link).map(|port| port.framing());
+        let node = match framing {
             Some(Framing::Node(node)) => Some(node),
             _ => None,
         };
-        Origin { link, node }
+        let ends_here = framing == Some(Framing::PublishedNode { of_this_kind: true });
+        Origin { link, node, ends_here }
     }
 
     /// Puts an envelope into the queues of the targets that admitted it.

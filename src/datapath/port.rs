@@ -38,8 +38,12 @@ pub enum Framing {
     Native,
     /// Another node, by its number: frames of any encoding, with one hop less to go.
     Node(u64),
-    /// A node of a published release: as for its clients.
-    PublishedNode,
+    /// A node over gRPC: as for published clients.
+    PublishedNode {
+        /// It is of this kind, and began the link: what comes from it goes to no further node,
+        /// since release 0.6 has no limit on how far a message goes.
+        of_this_kind: bool,
+    },
 }
 
 impl Framing {
@@ -47,7 +51,7 @@ impl Framing {
     /// it is. Only encodings of one routing space meet here.
     pub(super) const fn foreign(self, encoding: Encoding) -> Option<Encoding> {
         match (self, encoding) {
-            (Self::Grpc | Self::PublishedNode, Encoding::Native) => Some(Encoding::D6),
+            (Self::Grpc | Self::PublishedNode { .. }, Encoding::Native) => Some(Encoding::D6),
             (Self::Native, Encoding::D6) => Some(Encoding::Native),
             _ => None,
         }
@@ -155,7 +159,7 @@ impl Port {
 
     /// Whether the link leads to another node.
     pub fn is_node(&self) -> bool {
-        matches!(self.framing, Framing::Node(_) | Framing::PublishedNode)
+        matches!(self.framing, Framing::Node(_) | Framing::PublishedNode { .. })
     }
 
     /// The address of the other end.

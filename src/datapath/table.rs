@@ -49,13 +49,15 @@ pub struct Origin {
     pub link: LinkId,
     /// The node behind it, if it is one; two nodes may have several links.
     pub node: Option<u64>,
+    /// Nothing goes on to other nodes either.
+    pub ends_here: bool,
 }
 
 impl Origin {
     #[inline]
     fn allows(self, port: &Port) -> bool {
         let back = matches!(port.framing(), Framing::Node(node) if self.node == Some(node));
-        port.id() != self.link && !back
+        port.id() != self.link && !back && !(self.ends_here && port.is_node())
     }
 }
 
@@ -119,7 +121,7 @@ impl Table {
                 nodes.push(node);
                 deliver(port);
             }
-            Framing::Grpc | Framing::Native | Framing::PublishedNode => deliver(port),
+            Framing::Grpc | Framing::Native | Framing::PublishedNode { .. } => deliver(port),
         };
         match (header.fanout, id) {
             (1, Id::ANY) => {

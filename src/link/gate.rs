@@ -1,7 +1,7 @@
 //! Who may open a link at a server.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +34,9 @@ pub enum Unauthenticated {
     /// The user is not the configured one, or has another password.
     #[error("user name or password wrong")]
     WrongPassword,
+    /// Others of the same address are kept waiting with wrong credentials.
+    #[error("too many wrong credentials come from this address: these were not looked at")]
+    Guessing,
     /// The token is not good.
     #[error(transparent)]
     Token(#[from] IdentityError),
@@ -43,7 +46,9 @@ impl Unauthenticated {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Missing { .. } | Self::Scheme { .. } | Self::WrongPassword => Fault::Peer,
+            Self::Missing { .. } | Self::Scheme { .. } | Self::WrongPassword | Self::Guessing => {
+                Fault::Peer
+            }
             Self::Token(error) => error.fault(),
         }
     }
@@ -54,6 +59,7 @@ impl Unauthenticated {
             Self::Missing { .. } | Self::Scheme { .. } => {
                 "give the client the `auth` that the server has"
             }
+            Self::Guessing => "try again in a second",
             Self::WrongPassword => "give client and server the same user name and password",
             Self::Token(error) => error.hint(),
         }
@@ -147,19 +153,28 @@ impl Gate {
         }
     }
 
+    /// Whether anything has to be shown here.
+    pub(super) fn asks(&self) -> bool {
+        !matches!(self.0, Asks::Nothing)
+    }
+
     /// The same, with who is refused kept waiting for a while, unless too many are. Keys that are
     /// fetched for a token may arrive meanwhile.
     pub(super) async fn admit_or_delay(
         &self,
         certificate: &Principal,
         authorization: Option<&[u8]>,
+        address: IpAddr,
         host: &Host,
     ) -> Result<Principal, Unauthenticated> {
+        if self.asks() && host.is_guessing(address) {
+            return Err(Unauthenticated::Guessing);
+        }
         let first = self.admit(certificate, authorization, SystemTime::now());
         let Err(error) = first else {
             return first;
         };
-        let Some(_delayed) = host.take_delay() else {
+        let Some(_delayed) = host.take_delay(address) else {
             return Err(error);
         };
         tokio::select! {

@@ -1,7 +1,9 @@
 //! What all links of one core share, whatever they speak.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -47,9 +49,13 @@ pub struct Host {
     /// The tasks of all connections and streams.
     pub tasks: TaskTracker,
     incident_log: IncidentLog,
-    /// Those who are kept waiting before they are refused.
+    /// Those who are kept waiting before they are refused: all of them, and by their addresses.
     delays: Arc<Semaphore>,
+    delayed: Rc<RefCell<HashMap<IpAddr, usize>>>,
 }
+
+/// While so many of one address are kept waiting, the credentials of others there are not looked at.
+const DELAYS_OF_AN_ADDRESS: usize = 16;
 
 /// So many are kept waiting at a time on a core; others are refused at once.
 const DELAYS: usize = 256;
@@ -74,6 +80,7 @@ impl Host {
             tasks: TaskTracker::new(),
             incident_log: IncidentLog::default(),
             delays: Arc::new(Semaphore::new(DELAYS)),
+            delayed: Rc::default(),
         }
     }
 
@@ -89,8 +96,15 @@ impl Host {
 
     /// A place among those who are kept waiting before they are refused; `None` when all are
     /// taken.
-    pub(super) fn take_delay(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.delays).try_acquire_owned().ok()
+    pub(super) fn take_delay(&self, address: IpAddr) -> Option<Delay> {
+        let place = Arc::clone(&self.delays).try_acquire_owned().ok()?;
+        *self.delayed.borrow_mut().entry(address).or_default() += 1;
+        Some(Delay { delayed: Rc::clone(&self.delayed), address, _place: place })
+    }
+
+    /// Whether so many of this address are kept waiting that it seems to guess.
+    pub(super) fn is_guessing(&self, address: IpAddr) -> bool {
+        self.delayed.borrow().get(&address).is_some_and(|delayed| *delayed >= DELAYS_OF_AN_ADDRESS)
     }
 
     /// How long they are kept waiting: shorter than a handshake may take.
@@ -106,6 +120,25 @@ impl Host {
         detail: &dyn std::fmt::Display,
     ) {
         self.incident_log.report(&self.incidents, incident, peer, detail);
+    }
+}
+
+/// A place among those who are kept waiting, until it is dropped.
+pub(super) struct Delay {
+    delayed: Rc<RefCell<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        let mut delayed = self.delayed.borrow_mut();
+        if let Some(count) = delayed.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                delayed.remove(&self.address);
+            }
+        }
     }
 }
 

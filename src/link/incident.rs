@@ -41,11 +41,13 @@ pub enum Incident {
     LinkFailed,
     /// A message whose name only clients of releases that cannot read it subscribed to.
     OtherRelease,
+    /// Another node does not want to know a name of this node's clients.
+    AnnouncementRefused,
 }
 
 impl Incident {
     /// All incidents, in the order of their counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AcceptFailed,
         Self::LinkLimit,
         Self::TlsFailed,
@@ -61,6 +63,7 @@ impl Incident {
         Self::ProtocolBroken,
         Self::LinkFailed,
         Self::OtherRelease,
+        Self::AnnouncementRefused,
     ];
 
     /// The incident as metrics write it.
@@ -81,6 +84,7 @@ impl Incident {
             Self::ProtocolBroken => "protocol_broken",
             Self::LinkFailed => "link_failed",
             Self::OtherRelease => "other_release",
+            Self::AnnouncementRefused => "announcement_refused",
         }
     }
 
@@ -101,6 +105,7 @@ impl Incident {
             Self::ProtocolBroken => "connection closed: protocol broken",
             Self::LinkFailed => "link to another node failed",
             Self::OtherRelease => "message not delivered: its name belongs to another release",
+            Self::AnnouncementRefused => "name not announced: another node refused it",
         }
     }
 }

@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slim_compat_grpc::{D6, Dialect};
 use slim_config::{Client, Config, Dataplane, Release, Scheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -148,11 +149,27 @@ impl PublishedUplink {
         host: &Rc<Host>,
     ) -> std::io::Result<LinkEnd> {
         let Some(tls) = &self.tls else {
-            return Ok(serve_uplink(tcp, peer, node, host).await);
+            return lived(tcp, peer, node, host).await;
         };
         let server = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
         let connecting = TlsConnector::from(tls.load_full()).connect(server, tcp);
         let io = tokio::time::timeout(host.limits.handshake, connecting).await??;
-        Ok(serve_uplink(io, peer, node, host).await)
+        lived(io, peer, node, host).await
     }
+}
+
+/// The life of a link is a task of its own: when the node stops it is not begun again, but writes
+/// what is queued.
+async fn lived<Io>(
+    io: Io,
+    peer: SocketAddr,
+    node: &PublishedNode,
+    host: &Rc<Host>,
+) -> std::io::Result<LinkEnd>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (node, serving) = (node.clone(), Rc::clone(host));
+    let life = async move { serve_uplink(io, peer, &node, &serving).await };
+    host.tasks.spawn_local(life).await.map_err(std::io::Error::other)
 }

@@ -18,3 +18,4 @@ mod signing;
 mod steering;
 #[path = "../support/mod.rs"]
 mod support;
+mod uplinks;

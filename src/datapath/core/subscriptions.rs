@@ -176,8 +176,9 @@ impl Core {
         name: Name,
         text: Option<TextName>,
     ) -> Result<(), SubscribeError> {
+        let first = self.violation.is_none();
         let tolerated = self.tolerate(id, Act::Subscribe, name, 1);
-        if let Some(violation) = &mut self.violation {
+        if first && let Some(violation) = &mut self.violation {
             violation.label = text.map(|text| label(&text.to_string()));
         }
         if tolerated {
@@ -193,13 +194,16 @@ impl Core {
     fn tolerate(&mut self, id: LinkId, act: Act, name: Name, times: u32) -> bool {
         let tolerated = self.policy.mode() == Mode::Observe;
         self.counters.violations.add(times.into());
-        if let Some(port) = self.port(id) {
+        // One at a time is logged; the others only count.
+        if self.violation.is_none()
+            && let Some(port) = self.port(id)
+        {
             self.violation = Some(Violation::new(port, act, name, tolerated));
         }
         tolerated
     }
 
-    /// What the policy does not allow, the last of it since the last call, for the log.
+    /// What the policy does not allow, the first of it since the last call, for the log.
     pub fn take_violation(&mut self) -> Option<Violation> {
         self.violation.take()
     }

@@ -41,7 +41,7 @@ fn targets(table: &mut Table, destination: Name, fanout: u32, from: &Port) -> Ve
         Framing::Node(node) => Some(node),
         _ => None,
     };
-    let from = Origin { link: from.id(), node };
+    let from = Origin { link: from.id(), node, ends_here: false };
     table.for_each_target(&publish(destination, fanout), from, |port| targets.push(port.id()));
     targets
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use slim_compat_grpc::service::Service;
 use slim_compat_grpc::{
     Authenticity, D6, D7, D20, Detected, Dialect, Inbound, KeyShare, Negotiation, NegotiationError,
-    P, Routed, answer_d7, detect, detect_pubsub, prepare, subscription_ack,
+    P, Routed, SubscriptionAck, answer_d7, detect, detect_pubsub, prepare, subscription_ack,
 };
 use slim_wire::{DecodeError, Encoding, Envelope, Header, Kind};
 use tonic::Status;
@@ -76,8 +76,20 @@ impl Reader {
                 }
             },
             Inbound::Link(link) => self.negotiate::<D>(link),
-            // Only an answer to what this node asked for, which it did not on this link.
-            Inbound::SubscriptionAck(_) => Ok(()),
+            Inbound::SubscriptionAck(ack) => {
+                self.acknowledged(&ack);
+                Ok(())
+            }
+        }
+    }
+
+    /// The other end has answered what this node asked it for.
+    fn acknowledged(&self, ack: &SubscriptionAck<'_>) {
+        let asked = self.asked.as_ref();
+        let name = asked.and_then(|asked| asked.borrow_mut().remove(&ack.subscription));
+        if let (Some(name), false) = (name, ack.success) {
+            let detail = format_args!("{name}: {}", ack.error);
+            self.host.report(Incident::AnnouncementRefused, &self.peer, &detail);
         }
     }
 
@@ -220,6 +232,10 @@ impl Reader {
         }
         if self.introduced {
             return Ok(());
+        }
+        if D::ENCODING == Encoding::D20 && *request.node_id == *self.host.node_id {
+            let status = Status::failed_precondition("node_id: expected another than this node's");
+            return Err(Ended::Refused(Incident::LinkFailed, status));
         }
         if request.is_reply {
             return self.unasked_answer::<D>();

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use slim_wire::{Encoding, Id, Name};
 use smallvec::SmallVec;
@@ -11,7 +11,12 @@ use smallvec::SmallVec;
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     names: HashMap<Name, SmallVec<[u64; 2]>>,
+    /// What was given up last: a client that missed the acknowledgement asks again.
+    released: VecDeque<(u64, Name)>,
 }
+
+/// So much of what was given up is remembered: more than a client repeats at a time.
+const RELEASED: usize = 64;
 
 /// One name is not subscribed to under more numbers.
 const NUMBERS_OF_A_NAME: usize = 64;
@@ -30,6 +35,7 @@ pub(super) enum Release {
 impl Numbers {
     /// Notes a subscription; returns whether there was room for its number.
     pub(super) fn add(&mut self, name: Name, number: u64) -> bool {
+        self.released.retain(|released| *released != (number, name));
         let numbers = self.names.entry(name).or_default();
         if number != 0 && numbers.contains(&number) {
             return true;
@@ -46,9 +52,16 @@ impl Numbers {
     /// such it changes nothing: the client repeats what it asked for, while it still has the name
     /// under another number.
     pub(super) fn release(&mut self, name: &Name, number: u64) -> Release {
+        if self.released.contains(&(number, *name)) {
+            return Release::Number;
+        }
         let Some(numbers) = self.names.get_mut(name) else {
             return Release::Unknown;
         };
+        if number != 0 {
+            self.released.truncate(RELEASED - 1);
+            self.released.push_front((number, *name));
+        }
         let place = |wanted| numbers.iter().position(|known| *known == wanted);
         if let Some(at) = place(number).or_else(|| place(0)) {
             numbers.swap_remove(at);
@@ -90,6 +103,19 @@ mod tests {
         assert_eq!(numbers.release(&NAME, 7), Release::Number);
         assert_eq!(numbers.release(&NAME, 8), Release::Name);
         assert_eq!(numbers.release(&NAME, 8), Release::Unknown);
+    }
+
+    #[test]
+    fn a_repeated_unsubscription_changes_nothing_more() {
+        let mut numbers = Numbers::default();
+        assert!(numbers.add(NAME, 0) && numbers.add(NAME, 0));
+        assert_eq!(numbers.release(&NAME, 7), Release::Number);
+        assert_eq!(numbers.release(&NAME, 7), Release::Number);
+        assert_eq!(numbers.release(&NAME, 8), Release::Name);
+        assert_eq!(numbers.release(&NAME, 8), Release::Number);
+        assert_eq!(numbers.release(&NAME, 9), Release::Unknown);
+        assert!(numbers.add(NAME, 8));
+        assert_eq!(numbers.release(&NAME, 8), Release::Name);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tonic::Status;
 
 use super::numbers::Numbers;
 use super::stream::Ended;
-use super::uplink::Begun;
+use super::uplink::{Asked, Begun};
 use crate::datapath::{Forwarded, LinkId, Port, RefuseReason};
 use crate::link::flow::Flow;
 use crate::link::host::{Host, PartialRoom};
@@ -38,6 +38,8 @@ pub(super) struct Reader {
     pub(super) introduced: bool,
     /// The negotiation, if this node began the link.
     pub(super) begun_link: Option<Begun>,
+    /// What this node asked the other end for, if it began the link.
+    pub(super) asked: Option<Asked>,
     /// When the chunk was read, or reading went on after a wait: a queue's clock must not start
     /// in the past, so what a source waited never counts against its target.
     pub(super) now: Instant,
@@ -68,6 +70,7 @@ impl Reader {
             numbers: Numbers::default(),
             introduced: false,
             begun_link: None,
+            asked: None,
             now: Instant::now(),
             partial,
             since_yield: 0,

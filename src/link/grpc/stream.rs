@@ -11,6 +11,7 @@ use slim_compat_grpc::service::{self, Refusal};
 use tonic::Status;
 
 use super::reader::Reader;
+use super::uplink::NODE_HEADER;
 use super::{OpenStream, writer};
 use crate::datapath::{Framing, LinkId};
 use crate::link::gate::{Known, Visitor};
@@ -48,13 +49,22 @@ pub(super) async fn serve_stream(
         Err(refusal) => return refuse(&host, respond, &peer, Incident::StreamRefused, refusal),
     };
     let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let principal = match gate.admit_or_delay(certificate, authorization, &host).await {
+    let principal = match gate.admit_or_delay(certificate, authorization, peer.ip(), &host).await {
         Ok(principal) => principal,
         Err(error) => {
             let refusal = Refusal::Status(Status::unauthenticated(error.to_string()));
             let known = Known(peer, certificate);
             return refuse(&host, respond, &known, Incident::Unauthenticated, refusal);
         }
+    };
+    let node = request.headers().get(NODE_HEADER).map(HeaderValue::as_bytes);
+    if node == Some(host.node_id.as_bytes()) {
+        let status = Status::failed_precondition("node: expected another than this one");
+        return refuse(&host, respond, &peer, Incident::LinkFailed, Refusal::Status(status));
+    }
+    let framing = match node {
+        Some(_) => Framing::PublishedNode { of_this_kind: true },
+        None => Framing::Grpc,
     };
     let Some(place) = host.places.take_link() else {
         let status = Status::resource_exhausted("this node serves no more links (limits.links)");
@@ -65,7 +75,7 @@ pub(super) async fn serve_stream(
         return;
     };
     open.is_link();
-    let link = OpenLink::new(&host, peer, Framing::Grpc, principal.clone());
+    let link = OpenLink::new(&host, peer, framing, principal.clone());
     let mut reader = Reader::new(Rc::clone(&host), link.id, peer, service);
     let mut body = request.into_body();
     let ended = tokio::select! {

@@ -1,6 +1,7 @@
 //! Links that this node begins, to nodes of published releases.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::Connection;
 use h2::{Ping, RecvStream, SendStream};
-use http::Request;
+use http::{HeaderValue, Request};
 use slim_compat_grpc::service::Service;
 use slim_compat_grpc::{
     Detected, KeyShare, LinkKey, Negotiation, NegotiationError, Subscription, d6_subscription,
@@ -27,6 +28,7 @@ use super::stream::{Ended, OpenLink};
 use super::writer;
 use crate::datapath::{Framing, LinkId};
 use crate::link::host::Host;
+use crate::link::incident::Incident;
 use crate::link::quic::LinkEnd;
 use crate::policy::Principal;
 
@@ -86,6 +88,9 @@ impl Begun {
     }
 }
 
+/// By which nodes of this kind know each other, with the node's id. Others do not look at it.
+pub(super) const NODE_HEADER: &str = "x-slim-node";
+
 /// The largest window that published servers give, and so what is worth announcing.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
@@ -100,8 +105,15 @@ where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let failed = |reason: String| LinkEnd { was_open: false, reason };
-    let opened = timeout(host.limits.handshake, open(io, node));
-    let (connection, send, body) = match opened.await {
+    let mut request = node.request.clone();
+    let id = HeaderValue::from_str(&host.node_id).expect("a node's id is plain text");
+    request.headers_mut().insert(NODE_HEADER, id);
+    let opened = timeout(host.limits.handshake, open(io, request, node.keepalive));
+    let opened = tokio::select! {
+        opened = opened => opened,
+        () = host.finish.cancelled() => return failed("this node stops".into()),
+    };
+    let (mut connection, mut send, mut body) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(reason)) => return failed(reason),
         Err(_) => return failed("no stream opened in time".into()),
@@ -109,19 +121,56 @@ where
     let Some(_place) = host.places.take_link() else {
         return failed("links: all of limits.links are taken".into());
     };
-    let link = OpenLink::new(host, peer, Framing::PublishedNode, Principal::Configured);
-    let uplink =
-        Uplink { host, node, link: link.id, key: Rc::default(), opened: Default::default() };
-    tokio::select! {
-        ended = uplink.run(peer, send, body) => ended,
-        reason = connection => LinkEnd { was_open: uplink.opened.is_cancelled(), reason },
+    let framing = Framing::PublishedNode { of_this_kind: false };
+    let link = OpenLink::new(host, peer, framing, Principal::Configured);
+    let uplink = Uplink {
+        host,
+        node,
+        link: link.id,
+        key: Rc::default(),
+        asked: Rc::default(),
+        opened: Default::default(),
+    };
+    let ended = tokio::select! {
+        ended = uplink.run(peer, &mut send, &mut body) => ended,
+        reason = &mut connection => {
+            return LinkEnd { was_open: uplink.opened.is_cancelled(), reason };
+        }
+    };
+    let was_open = uplink.opened.is_cancelled();
+    drop(link);
+    // What was written last is to arrive, and the other end to say why it ended the stream.
+    let _ = send.send_data(Bytes::new(), true);
+    let reason = tokio::select! {
+        reason = last_word(ended, &mut body) => reason,
+        reason = &mut connection => reason,
+        () = tokio::time::sleep(GOODBYE) => "this node stops".to_owned(),
+    };
+    let _ = timeout(GOODBYE, connection).await;
+    LinkEnd { was_open, reason }
+}
+
+/// How long the end of a link may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why a stream ended: as the other end says in its trailers, if it did.
+async fn last_word(ended: Ended, body: &mut RecvStream) -> String {
+    if !matches!(ended, Ended::ByClient) {
+        return describe(ended);
+    }
+    let trailers = body.trailers().await.ok().flatten();
+    match trailers.as_ref().and_then(Status::from_header_map) {
+        Some(status) if status.code() != Code::Ok => {
+            format!("closed by the other end: {:?}: {}", status.code(), status.message())
+        }
+        _ => describe(ended),
     }
 }
 
 type Opened = (std::pin::Pin<Box<dyn Future<Output = String>>>, SendStream<Bytes>, RecvStream);
 
 /// Opens the stream on a connection of its own, which lives while the returned future is polled.
-async fn open<Io>(io: Io, node: &PublishedNode) -> Result<Opened, String>
+async fn open<Io>(io: Io, request: Request<()>, keepalive: [Duration; 2]) -> Result<Opened, String>
 where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -132,8 +181,8 @@ where
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
     let (mut requests, connection) = builder.handshake(io).await.map_err(text)?;
-    let mut connection = Box::pin(watch(connection, node.keepalive));
-    let (response, send) = requests.send_request(node.request.clone(), false).map_err(text)?;
+    let mut connection = Box::pin(watch(connection, keepalive));
+    let (response, send) = requests.send_request(request, false).map_err(text)?;
     let response = tokio::select! {
         response = response => response.map_err(text)?,
         reason = &mut connection => return Err(reason),
@@ -175,11 +224,19 @@ where
     }
 }
 
+/// Names that the other end was told of, by the numbers of their subscriptions, until it
+/// acknowledges them.
+pub(super) type Asked = Rc<RefCell<HashMap<u64, Arc<TextName>>>>;
+
+/// So many are remembered; a node that never acknowledges is not told less.
+const ASKED: usize = 65_536;
+
 struct Uplink<'a> {
     host: &'a Rc<Host>,
     node: &'a PublishedNode,
     link: LinkId,
     key: Rc<OnceCell<Arc<LinkKey>>>,
+    asked: Asked,
     /// Cancelled once both ends know each other.
     opened: CancellationToken,
 }
@@ -188,25 +245,25 @@ impl Uplink<'_> {
     async fn run(
         &self,
         peer: SocketAddr,
-        mut send: SendStream<Bytes>,
-        mut body: RecvStream,
-    ) -> LinkEnd {
+        send: &mut SendStream<Bytes>,
+        body: &mut RecvStream,
+    ) -> Ended {
         let mut reader = Reader::new(Rc::clone(self.host), self.link, peer, Service::DataPlane);
         if let Err(error) = self.greet(&mut reader) {
-            return LinkEnd { was_open: false, reason: error.to_string() };
+            return gave_up(error.to_string());
         }
-        let ended = tokio::select! {
+        tokio::select! {
             biased;
-            ended = reader.run(&mut body) => describe(ended),
-            ended = writer::run(self.host, self.link, &mut send) => describe(ended),
-            reason = self.speak() => reason,
-        };
-        LinkEnd { was_open: self.opened.is_cancelled(), reason: ended }
+            ended = reader.run(body) => ended,
+            ended = writer::run(self.host, self.link, send) => ended,
+            reason = self.speak() => gave_up(reason),
+        }
     }
 
     /// Begins the negotiation, where there is one.
     fn greet(&self, reader: &mut Reader) -> Result<(), NegotiationError> {
         reader.dialect = Some(self.node.release.dialect());
+        reader.asked = Some(Rc::clone(&self.asked));
         match self.node.release {
             PublishedRelease::V0_6 => self.opened.cancel(),
             PublishedRelease::V2 => {
@@ -254,7 +311,7 @@ impl Uplink<'_> {
     }
 
     /// Sends one subscription, once there is room for it.
-    async fn tell(&self, change: Subscription, name: &TextName, number: u64) {
+    async fn tell(&self, change: Subscription, name: &Arc<TextName>, number: u64) {
         const STEP: Duration = Duration::from_millis(1);
         while self.is_behind() {
             tokio::time::sleep(STEP).await;
@@ -267,6 +324,10 @@ impl Uplink<'_> {
                 }
             }
             PublishedRelease::V2 => {
+                let mut asked = self.asked.borrow_mut();
+                if change == Subscription::Made && asked.len() < ASKED {
+                    asked.insert(number, Arc::clone(name));
+                }
                 let key = self.key.get().map(AsRef::as_ref);
                 self.answer(d20_subscription(change, name, number, key));
             }
@@ -283,6 +344,11 @@ impl Uplink<'_> {
         let encoding = self.node.release.dialect().encoding();
         self.host.core.borrow_mut().answer(self.link, encoding, message, now);
     }
+}
+
+/// This node ends the link.
+fn gave_up(reason: String) -> Ended {
+    Ended::Refused(Incident::LinkFailed, Status::aborted(reason))
 }
 
 fn describe(ended: Ended) -> String {

@@ -4,13 +4,13 @@ use quinn_proto::Connection;
 use rustls::pki_types::CertificateDer;
 use slim_config::Secret;
 use slim_wire::{CloseCode, DecodeError, Encoding, Hello, Role};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::peer::{Fault, Origin, Peer, State, Turn};
 use super::settings;
 use crate::datapath::Framing;
 use crate::link::certificate::principal_of;
 use crate::link::gate::Unauthenticated;
+use crate::link::host::Delay;
 use crate::link::incident::Incident;
 use crate::policy::Principal;
 
@@ -21,7 +21,7 @@ pub(super) struct Refused {
     certificate: Principal,
     credentials: Option<Box<[u8]>>,
     why: Unauthenticated,
-    _place: OwnedSemaphorePermit,
+    _delay: Delay,
 }
 
 impl Peer {
@@ -38,10 +38,13 @@ impl Peer {
             return self.open(hello, Principal::Configured, connection, turn);
         };
         let certificate = certificate_of(connection);
+        if gate.asks() && turn.host.is_guessing(self.remote.ip()) {
+            return Err(Unauthenticated::Guessing.into());
+        }
         match gate.admit(&certificate, credentials, SystemTime::now()) {
             Ok(principal) => self.open(hello, principal, connection, turn),
             Err(why) => {
-                let Some(place) = turn.host.take_delay() else {
+                let Some(delay) = turn.host.take_delay(self.remote.ip()) else {
                     return Err(why.into());
                 };
                 self.state = State::Refused(Box::new(Refused {
@@ -50,7 +53,7 @@ impl Peer {
                     certificate,
                     credentials: credentials.map(Box::from),
                     why,
-                    _place: place,
+                    _delay: delay,
                 }));
                 Ok(())
             }
