@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use slim_quic::client::link::{Credentials, LinkError};
 use slim_wire::limits::GRPC_MESSAGE_BYTES;
 
+use crate::support::eventually;
 use crate::support::native::{HELLO, Raw, hello};
 use crate::support::node::{Node, PLAIN, config};
 use crate::support::raw::{Connection, status};
@@ -114,13 +115,15 @@ async fn more_refused_clients_than_are_kept_waiting_are_all_told() {
             status(head.headers()).code()
         }))
     }));
+    let told = told.await;
+    // Whoever knows the password could not be told from them, and is let in once they are told.
     let options = blind(alice());
-    let (told, friend) = tokio::join!(told, connect(&node, "quic", &options));
-    friend.expect("let in");
+    let friend = async || connect(&node, "quic", &options).await.ok();
+    eventually("the friend is let in", friend).await;
     let told: Vec<_> = told.into_iter().flatten().collect();
     assert_eq!(told, vec![tonic::Code::Unauthenticated; CLIENTS]);
     let metrics = node.metrics().await;
-    assert_eq!(metrics.incidents("unauthenticated"), CLIENTS as u64);
+    assert!(metrics.incidents("unauthenticated") >= CLIENTS as u64);
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ mod tests {
         assert!(numbers.add(NAME, 7) && numbers.add(NAME, 8));
         assert_eq!(numbers.release(&NAME, 7), Release::Number);
         assert_eq!(numbers.release(&NAME, 8), Release::Name);
-        assert_eq!(numbers.release(&NAME, 8), Release::Unknown);
+        assert_eq!(numbers.release(&NAME, 9), Release::Unknown);
     }
 
     #[test]
