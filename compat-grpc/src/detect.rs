@@ -67,14 +67,18 @@ pub fn detect(first: &[u8]) -> Result<Detected, DecodeError> {
 }
 
 /// Tells whether the first message of a stream on the `pubsub.proto.v1` path is one of releases
-/// 0.4 and 0.5. Release 0.3 has the same path, and names whose id may be absent; in later ones a
-/// client's id is always there.
+/// 0.4 and 0.5. Release 0.3 has the same path. Its names may lack their id, which a client's always
+/// has in later ones, and their hashes are others than those that later releases make of the texts.
 ///
 /// # Errors
-/// [`DecodeError`] if it is not.
+/// [`DecodeError`] if it is not; [`DecodeError::Missing`] for what release 0.3 sends.
 pub fn detect_pubsub(first: &[u8]) -> Result<Detected, DecodeError> {
     const COMPONENT_3: u32 = 4;
-    read::message::<P>(first)?;
+    let mut hashed = None;
+    let read = read::message_with::<P>(first, |header| {
+        hashed = Some(header.destination.name.prefix);
+    })?;
+    let hashed_as_later = read.routed().map(|read| read.header.destination.prefix) == hashed;
     let mut fields = Fields::new("first message", first);
     while let Some((number, value)) = fields.next()? {
         if !(SUBSCRIBE..=PUBLISH).contains(&number) {
@@ -83,8 +87,11 @@ pub fn detect_pubsub(first: &[u8]) -> Result<Detected, DecodeError> {
         let header = first_bytes(value.bytes("message type")?, "header")?;
         let mut name = Fields::new("source", first_bytes(header, "source")?);
         while let Some((number, _)) = name.next()? {
-            if number == COMPONENT_3 {
+            if number == COMPONENT_3 && hashed_as_later {
                 return Ok(Detected::P);
+            }
+            if number == COMPONENT_3 {
+                return Err(DecodeError::Missing { field: "hashes of the texts of the name" });
             }
         }
     }

@@ -41,7 +41,10 @@ fn the_first_message_of_every_captured_connection_tells_its_dialect() {
 fn metadata_before_the_body_and_any_kind_of_body_make_no_difference() {
     let metadata = [("SLIM_IDENTITY".to_owned(), "secret:app".to_owned())];
     for kind in [Kind::Subscribe, Kind::Unsubscribe, Kind::Publish] {
-        let spec = Spec { metadata: metadata.clone().into(), ..Spec::of(kind) };
+        // Release 0.3 is told from later ones by its hashes.
+        let hashes = ["org", "ns", "app"].map(slim_wire::hash_component);
+        let destination = SpecName { hashes, ..SpecName::of("app") };
+        let spec = Spec { metadata: metadata.clone().into(), destination, ..Spec::of(kind) };
         let first = |bytes: Vec<u8>| disturbed(&bytes, Disturbance::Reversed);
         assert_eq!(first(D6::bytes(&spec))[0], 0x22, "metadata comes first");
         assert_eq!(detect(&first(D6::bytes(&spec))), Ok(Detected::D6), "{kind:?}");
@@ -146,6 +149,20 @@ fn a_first_message_as_of_release_0_3_lacks_what_later_ones_have() {
         let error = detect_pubsub(&P::bytes(&spec)).expect_err("an id of 0 is not written");
         assert_eq!(error, DecodeError::Missing { field: "id of the source name" });
     }
+    // What release 0.3.6 sends: its hashes of `org`, `ns` and `old` are others.
+    let hashes = [0x82b7_5874_7bad_9534, 0x3b52_b413_3144_d34f, 0xfd4d_252b_00f4_380c];
+    let number = |component_3| {
+        let [component_0, component_1, component_2] = hashes;
+        Some(p::Name { component_0, component_1, component_2, component_3 })
+    };
+    let header =
+        p::Header { source: number(7), destination: number(7), fanout: 1, ..Default::default() };
+    let [component_0, component_1, component_2] = ["org", "ns", "old"].map(str::to_owned);
+    let old = p::Subscribe { header: Some(header), component_0, component_1, component_2 };
+    let old = p::message::Type::Subscribe(old);
+    let old = p::Message { r#type: Some(old), ..Default::default() };
+    let field = "hashes of the texts of the name";
+    assert_eq!(detect_pubsub(&old.encode_to_vec()), Err(DecodeError::Missing { field }));
     // Without a session, and without a header.
     let Some(p::message::Type::Publish(publish)) = P::made(&Spec::publish()).r#type else {
         panic!("a publish");
