@@ -11,27 +11,24 @@ use http::{HeaderValue, Request, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slim_compat_grpc::{D6, Dialect};
-use slim_config::{Client, Config, Dataplane, Release, Scheme};
+use slim_config::{Client, Config, Release, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::uplink::begin_again;
+use super::uplink::{Way, begin_again, of_clients};
 use super::watch::Watcher;
 use super::{StartError, security};
 use crate::link::Host;
 use crate::link::grpc::{PublishedNode, PublishedRelease, serve_uplink};
 use crate::link::quic::LinkEnd;
-use crate::trust::Credentials;
 
 /// A link to a published node, to be kept up for as long as this node runs.
 #[derive(Clone)]
 pub(super) struct PublishedUplink {
-    host: String,
-    port: u16,
+    way: Way,
     tls: Option<Arc<ArcSwap<ClientConfig>>>,
     connect_timeout: Option<Duration>,
-    credentials: Credentials,
     node: PublishedNode,
 }
 
@@ -43,52 +40,26 @@ pub(super) fn published_uplinks(
     config: &Config,
     watcher: &mut Watcher,
 ) -> Result<Vec<PublishedUplink>, StartError> {
-    let mut uplinks = Vec::new();
-    for service in &config.services {
-        for (index, client) in service.dataplane.clients.iter().enumerate() {
-            if client.endpoint.scheme != Scheme::Quic {
-                let block = format!("{}.dataplane.clients[{index}]", service.id);
-                uplinks.push(uplink(block, &service.dataplane, client, watcher)?);
-            }
-        }
-    }
-    Ok(uplinks)
+    let secure = |client: &Client| security::of_published(client, watcher);
+    of_clients(config, |scheme| scheme != Scheme::Quic, secure, uplink)
 }
 
-fn uplink(
-    block: String,
-    plane: &Dataplane,
-    client: &Client,
-    watcher: &mut Watcher,
-) -> Result<PublishedUplink, StartError> {
-    let tls = match security::of_published(client, watcher) {
-        Ok(tls) => tls,
-        Err(source) => return Err(StartError::Tls { block, source }),
-    };
-    let credentials =
-        Credentials::of(&client.auth).map_err(|source| StartError::Auth { block, source })?;
-    let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
-    Ok(PublishedUplink {
-        host: client.endpoint.host.clone(),
-        port: client.endpoint.port,
-        tls,
-        connect_timeout: client.connect_timeout,
-        credentials,
-        node: PublishedNode {
-            release: match client.release {
-                Release::V0_6 => PublishedRelease::V0_6,
-                Release::V2 => PublishedRelease::V2,
-            },
-            request: request(client),
-            routes: via.map(|route| route.name.clone()).collect(),
-            announce: client.announce,
-            keepalive: match client.keepalive {
-                Some(keepalive) => [keepalive.http2, keepalive.timeout],
-                None => KEEP_ALIVE,
-            },
-            link_id: format!("{:032x}", rand::random::<u128>()).into(),
+fn uplink(client: &Client, way: Way, tls: Option<Arc<ArcSwap<ClientConfig>>>) -> PublishedUplink {
+    let node = PublishedNode {
+        release: match client.release {
+            Release::V0_6 => PublishedRelease::V0_6,
+            Release::V2 => PublishedRelease::V2,
         },
-    })
+        request: request(client),
+        routes: way.routes.clone(),
+        announce: client.announce,
+        keepalive: match client.keepalive {
+            Some(keepalive) => [keepalive.http2, keepalive.timeout],
+            None => KEEP_ALIVE,
+        },
+        link_id: format!("{:032x}", rand::random::<u128>()).into(),
+    };
+    PublishedUplink { way, tls, connect_timeout: client.connect_timeout, node }
 }
 
 /// What opens the stream.
@@ -115,16 +86,16 @@ impl PublishedUplink {
     /// Keeps the link up until the node stops.
     pub(super) async fn keep_up(self, host: Rc<Host>) {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let shown = format!("{scheme}://{}:{}", self.host, self.port);
+        let shown = format!("{scheme}://{}", self.way);
         begin_again(&shown, &host, async || self.once(&shown, &host).await).await;
     }
 
     /// One life of the link, at the first of the host's addresses that answers.
     async fn once(&self, shown: &str, host: &Rc<Host>) -> std::io::Result<LinkEnd> {
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
-        let connected = TcpStream::connect((bare, self.port));
+        let Way { host: name, port, credentials, .. } = &self.way;
+        let connected = TcpStream::connect((name.as_str(), *port));
         let mut node = self.node.clone();
-        let credentials = self.credentials.authorization(SystemTime::now());
+        let credentials = credentials.authorization(SystemTime::now());
         if let Some(credentials) = credentials.map_err(std::io::Error::other)? {
             let mut value =
                 HeaderValue::from_str(credentials.expose()).map_err(std::io::Error::other)?;
@@ -137,7 +108,7 @@ impl PublishedUplink {
         tcp.set_nodelay(true)?;
         let peer = tcp.peer_addr()?;
         tracing::info!(peer = shown, routes = self.node.routes.len(), "linking to another node");
-        self.serve(tcp, bare, peer, &node, host).await
+        self.serve(tcp, name, peer, &node, host).await
     }
 
     async fn serve(

@@ -1,5 +1,6 @@
 //! Links that this node begins, to other nodes.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use quinn_proto::ClientConfig;
-use slim_config::{Client, Config, Dataplane, Scheme};
+use slim_config::{Client, Config, Scheme};
 use slim_wire::TextName;
 use tokio::sync::oneshot;
 use tracing::info;
 
+use super::tls::TlsError;
 use super::watch::Watcher;
 use super::{StartError, security};
 use crate::link::quic::{Dial, Dials, LinkEnd};
@@ -22,11 +24,19 @@ use crate::trust::Credentials;
 /// A link to another node, to be kept up for as long as this node runs.
 #[derive(Clone)]
 pub(super) struct Uplink {
-    host: String,
-    port: u16,
+    way: Way,
     config: Arc<ArcSwap<ClientConfig>>,
-    credentials: Credentials,
-    routes: Vec<TextName>,
+}
+
+/// What every link that this node begins has, whatever it speaks.
+#[derive(Clone)]
+pub(super) struct Way {
+    /// Without the brackets of IPv6.
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) credentials: Credentials,
+    /// Names that are reached there.
+    pub(super) routes: Vec<TextName>,
 }
 
 /// How long a link may take to come up before it is tried again.
@@ -35,38 +45,48 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The native links that the configuration asks for, whose files are watched.
 pub(super) fn uplinks(config: &Config, watcher: &mut Watcher) -> Result<Vec<Uplink>, StartError> {
-    let mut uplinks = Vec::new();
-    for service in &config.services {
-        for (index, client) in service.dataplane.clients.iter().enumerate() {
-            if client.endpoint.scheme == Scheme::Quic {
-                let block = format!("{}.dataplane.clients[{index}]", service.id);
-                uplinks.push(uplink(block, &service.dataplane, client, watcher)?);
-            }
-        }
-    }
-    Ok(uplinks)
+    let secure = |client: &Client| security::of_client(client, watcher);
+    of_clients(
+        config,
+        |scheme| scheme == Scheme::Quic,
+        secure,
+        |_, way, config| Uplink { way, config },
+    )
 }
 
-fn uplink(
-    block: String,
-    plane: &Dataplane,
-    client: &Client,
-    watcher: &mut Watcher,
-) -> Result<Uplink, StartError> {
-    let config = match security::of_client(client, watcher) {
-        Ok(config) => config,
-        Err(source) => return Err(StartError::Tls { block, source }),
-    };
-    let credentials =
-        Credentials::of(&client.auth).map_err(|source| StartError::Auth { block, source })?;
-    let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
-    Ok(Uplink {
-        host: client.endpoint.host.clone(),
-        port: client.endpoint.port,
-        config,
-        credentials,
-        routes: via.map(|route| route.name.clone()).collect(),
-    })
+/// A link for each of the configuration's clients that have a scheme like this.
+pub(super) fn of_clients<S, T>(
+    config: &Config,
+    has_scheme: impl Fn(Scheme) -> bool,
+    mut secure: impl FnMut(&Client) -> Result<S, TlsError>,
+    make: impl Fn(&Client, Way, S) -> T,
+) -> Result<Vec<T>, StartError> {
+    let mut links = Vec::new();
+    for service in &config.services {
+        let plane = &service.dataplane;
+        for (index, client) in plane.clients.iter().enumerate() {
+            if !has_scheme(client.endpoint.scheme) {
+                continue;
+            }
+            let block = format!("{}.dataplane.clients[{index}]", service.id);
+            let security = match secure(client) {
+                Ok(security) => security,
+                Err(source) => return Err(StartError::Tls { block, source }),
+            };
+            let credentials = Credentials::of(&client.auth)
+                .map_err(|source| StartError::Auth { block, source })?;
+            let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
+            let host = client.endpoint.host.trim_start_matches('[').trim_end_matches(']');
+            let way = Way {
+                host: host.to_owned(),
+                port: client.endpoint.port,
+                credentials,
+                routes: via.map(|route| route.name.clone()).collect(),
+            };
+            links.push(make(client, way, security));
+        }
+    }
+    Ok(links)
 }
 
 /// Keeps the link up until the node stops.
@@ -117,18 +137,19 @@ fn pauses() -> impl Iterator<Item = Duration> {
 
 /// One life of the link, at the first of the host's addresses that answers.
 async fn once(uplink: &Uplink, dials: &Dials) -> std::io::Result<LinkEnd> {
-    let host = uplink.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, uplink.port)).await?.collect();
-    let credentials = uplink.credentials.authorization(SystemTime::now());
+    let Way { host, port, credentials, routes } = &uplink.way;
+    let addresses: Vec<SocketAddr> =
+        tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
+    let credentials = credentials.authorization(SystemTime::now());
     let credentials = credentials.map_err(std::io::Error::other)?;
     let mut last = LinkEnd { was_open: false, reason: "the host has no address".into() };
     for remote in addresses {
         let (ended, has_ended) = oneshot::channel();
         dials.push(Dial {
             remote,
-            server_name: host.to_owned(),
+            server_name: host.clone(),
             config: ClientConfig::clone(&uplink.config.load()),
-            routes: uplink.routes.clone(),
+            routes: routes.clone(),
             credentials: credentials.clone(),
             ended,
         });
@@ -144,6 +165,15 @@ async fn once(uplink: &Uplink, dials: &Dials) -> std::io::Result<LinkEnd> {
 
 impl Uplink {
     fn shown(&self) -> String {
-        format!("quic://{}:{}", self.host, self.port)
+        format!("quic://{}", self.way)
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
