@@ -36,6 +36,9 @@ RELEASES = """\
 | 1.0.0 to 1.2.0 | D7 | yes |
 | 1.3.0 to 1.4.1 | D7 with links and acknowledgements | yes |
 | 2.0.0 to 2.2.0, 3.3.1 to 3.3.8 | D20 | yes |
+
+Each of them that has a wheel was run. Those without a column below held an encrypted point-to-point
+session and an encrypted group, and were not asked for more.
 """
 
 TAIL = """\
