@@ -22,5 +22,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .out_dir(out)
             .compile_fds(descriptors)?;
     }
+    compile_control_plane()
+}
+
+/// The control plane's two schemas: their packages refer to each other, so they share a folder.
+fn compile_control_plane() -> Result<(), Box<dyn std::error::Error>> {
+    let schemas = ["grpc_api/grpc_api.proto", "controlplane/v1/controlplane.proto"];
+    for schema in schemas {
+        println!("cargo:rerun-if-changed=proto/{schema}");
+    }
+    let out = PathBuf::from(std::env::var("OUT_DIR")?).join("control");
+    std::fs::create_dir_all(&out)?;
+    let descriptors = protox::compile(schemas, ["proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .out_dir(out)
+        .include_file("mod.rs")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -32,9 +32,11 @@
 //! [`policy`] judges who may use which names; [`node`] puts cores, listeners and the admin endpoint
 //! together and drives them. Of the apps' side, [`identity`], [`mls`] and [`session`] are machines
 //! without I/O, and [`client`] drives them over a link. [`demo`] shows all at work; [`ctl`] is what
-//! `slimctl` does.
+//! `slimctl` does; [`controller`] is the other program, which tells nodes of each other and manages
+//! groups.
 
 pub mod client;
+pub mod controller;
 pub mod ctl;
 pub mod datapath;
 pub mod demo;

@@ -63,4 +63,14 @@ pub mod proto {
         d20,
         "/d20/dataplane.proto.v1.rs"
     );
+
+    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
+    mod control {
+        include!(concat!(env!("OUT_DIR"), "/control/mod.rs"));
+    }
+
+    /// Between a controller and its nodes (all releases up to 1.4, see the schema).
+    pub use control::controller::proto::v1 as southbound;
+    /// Between operators and a controller (0.4 to 0.6).
+    pub use control::controlplane::proto::v1 as northbound;
 }

@@ -1,0 +1,168 @@
+//! What operators want, as it is kept.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Keeps the desired state. A clustered store can stand in for the embedded one.
+///
+/// A controller reads everything once, when it starts, and from then on only writes.
+pub trait Store: Send + Sync {
+    /// Everything that was committed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn load(&self) -> Result<State, StoreError>;
+
+    /// Makes all of the changes, or none. When it returns they outlast a crash of the process and
+    /// of the machine.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none of the changes was made.
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
+}
+
+/// Why a store cannot do what it was asked for.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The medium failed.
+    #[error("store {place}: {source}")]
+    Medium {
+        /// Where it keeps its data.
+        place: String,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What it holds was not written by this program, or by a later one.
+    #[error("store {place}: {key}: expected {expected}, got {got}")]
+    Foreign {
+        /// Where it keeps its data.
+        place: String,
+        /// Of which record.
+        key: String,
+        /// What this program writes.
+        expected: &'static str,
+        /// What is there.
+        got: String,
+    },
+}
+
+/// Everything that a controller keeps, by its keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// By [`NodeRecord::id`].
+    pub nodes: BTreeMap<String, NodeRecord>,
+    /// By node and connection id.
+    pub connections: BTreeMap<(String, String), ConnectionRecord>,
+    /// By [`RouteRecord::id`].
+    pub routes: BTreeMap<String, RouteRecord>,
+    /// By [`ChannelRecord::name`].
+    pub channels: BTreeMap<String, ChannelRecord>,
+}
+
+/// One change of the desired state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Adds or replaces a node.
+    PutNode(NodeRecord),
+    /// Removes a node, by its id.
+    DeleteNode(String),
+    /// Adds or replaces a connection.
+    PutConnection(ConnectionRecord),
+    /// Removes a connection, by node and connection id.
+    DeleteConnection(String, String),
+    /// Adds or replaces a route.
+    PutRoute(RouteRecord),
+    /// Removes a route, by its id.
+    DeleteRoute(String),
+    /// Adds or replaces a channel.
+    PutChannel(ChannelRecord),
+    /// Removes a channel, by its name.
+    DeleteChannel(String),
+}
+
+/// A node as it last registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// `[group/]kind/name`.
+    pub id: String,
+    /// Its group, if it has one.
+    pub group: Option<String>,
+    /// Where it listens.
+    pub connections: Vec<NodeAddress>,
+    /// `program/version` of a node whose reports are complete and whose acknowledgements tell
+    /// the outcome; `None` for published ones.
+    pub product: Option<String>,
+}
+
+/// Where a node listens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// `host:port`, as others reach it.
+    pub endpoint: String,
+    /// Whether it asks for TLS.
+    pub mtls_required: bool,
+    /// As given by the node.
+    pub external_endpoint: Option<String>,
+    /// As given by the node.
+    pub group: Option<String>,
+}
+
+/// A connection that an operator asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionRecord {
+    /// The node that makes it.
+    pub node: String,
+    /// By which routes name it.
+    pub id: String,
+    /// The endpoint in `config`.
+    pub endpoint: String,
+    /// A client block as JSON.
+    pub config: String,
+}
+
+/// A route that an operator asked for. Routes that follow from what nodes report are not kept:
+/// nodes report again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteRecord {
+    /// By which operators name it.
+    pub id: String,
+    /// The node that gets it.
+    pub node: String,
+    /// The texts of the name.
+    pub components: [String; 3],
+    /// The instance, or any.
+    pub instance: Option<u64>,
+    /// Where it leads.
+    pub to: RouteTarget,
+    /// It was deleted, but the node does not know that yet.
+    pub deleted: bool,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RouteTarget {
+    /// Another node of this controller.
+    Node(String),
+    /// A connection of [`ConnectionRecord`], by its id.
+    Connection(String),
+    /// An endpoint with the client block as JSON.
+    Endpoint {
+        /// The endpoint in `config`.
+        endpoint: String,
+        /// A client block as JSON.
+        config: String,
+    },
+}
+
+/// A channel, and who is wanted in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// `org/namespace/name`.
+    pub name: String,
+    /// As given when it was made, with instance.
+    pub moderators: Vec<String>,
+    /// Names of three parts, in the order in which they were added.
+    pub participants: Vec<String>,
+}
