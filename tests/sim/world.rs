@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use slim_quic::session::{Endpoint, LinkId, Now, Output, Packet, Setup};
+use slim_quic::session::{ControlPlane, Endpoint, LinkId, Now, Output, Packet, Setup};
 use slim_wire::{Class, Header, Name, TextName, lane};
 
 use super::exchange::identity;
@@ -148,6 +148,7 @@ impl World {
             rng: Box::new(StdRng::seed_from_u64(self.rng.next_u64())),
             limits: self.profile.limits,
             store: false,
+            control_plane: ControlPlane::default(),
         });
         let app = &mut self.apps[slot];
         (app.name, app.endpoint) = (name, Some(endpoint));

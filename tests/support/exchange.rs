@@ -8,7 +8,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slim_quic::identity::{Identity, IdentityError, Principal, Standing, TokenCheck, TokenSource};
 use slim_quic::session::{
-    Endpoint, Event, Limits, LinkId, Now, Output, Packet, SessionError, Setup, Ticket,
+    ControlPlane, Controlled, Endpoint, Event, Limits, LinkId, Now, Output, Packet, SessionError,
+    Setup, Ticket,
 };
 use slim_wire::{Name, TextName};
 
@@ -64,6 +65,7 @@ pub(crate) struct Exchange {
     subscriptions: BTreeSet<(Name, String)>,
     under_way: VecDeque<(String, Packet)>,
     pub(crate) completed: Vec<(String, Ticket, Result<(), SessionError>)>,
+    pub(crate) controlled: Vec<(String, Controlled)>,
     pub(crate) rejected: Vec<(String, IdentityError)>,
     pub(crate) sent: Vec<Packet>,
     /// Whether a message is lost on its way to an app.
@@ -79,6 +81,7 @@ impl Default for Exchange {
             subscriptions: BTreeSet::new(),
             under_way: VecDeque::new(),
             completed: Vec::new(),
+            controlled: Vec::new(),
             rejected: Vec::new(),
             sent: Vec::new(),
             lose: Box::new(|_, _| false),
@@ -106,6 +109,7 @@ impl Exchange {
             rng: Box::new(StdRng::seed_from_u64(self.apps.len() as u64)),
             limits,
             store: false,
+            control_plane: ControlPlane::default(),
         });
         endpoint.link_up(self.now(), LINK);
         self.apps.insert(name.to_owned(), endpoint);
@@ -150,6 +154,7 @@ impl Exchange {
             Output::Completed(ticket, result) => {
                 self.completed.push((app.to_owned(), ticket, result));
             }
+            Output::Controlled(controlled) => self.controlled.push((app.to_owned(), *controlled)),
             Output::Rejected(_, error) => self.rejected.push((app.to_owned(), error)),
             Output::Save(..) | Output::Forget(_) => {}
             Output::Opened(_) | Output::Readable(_) | Output::Writable(_) => {}
