@@ -102,14 +102,24 @@ impl Exchange {
     }
 
     pub(crate) fn join_with(&mut self, name: &str, secret: &'static str, limits: Limits) {
+        self.join_under(name, identity(name, secret), limits, ControlPlane::default());
+    }
+
+    pub(crate) fn join_under(
+        &mut self,
+        name: &str,
+        identity: Identity,
+        limits: Limits,
+        control_plane: ControlPlane,
+    ) {
         let mut endpoint = Endpoint::new(Setup {
             name: text(name),
-            identity: identity(name, secret),
+            identity,
             mls: Box::new(ModelFactory(name.to_owned())),
             rng: Box::new(StdRng::seed_from_u64(self.apps.len() as u64)),
             limits,
             store: false,
-            control_plane: ControlPlane::default(),
+            control_plane,
         });
         endpoint.link_up(self.now(), LINK);
         self.apps.insert(name.to_owned(), endpoint);
@@ -198,6 +208,11 @@ impl Exchange {
             self.settle();
         }
         self.elapsed = end;
+    }
+
+    /// A packet from outside arrives at an app.
+    pub(crate) fn hand(&mut self, to: &str, packet: Packet) {
+        self.with(to, |app, now| app.handle(now, LINK, packet));
     }
 
     /// All there is to read of a session.
