@@ -45,6 +45,10 @@ pub struct Client {
     /// `announce`: whether the other end is told of the names that clients of this node subscribe
     /// to; this node's own key, of data plane clients over gRPC only. Default false.
     pub announce: bool,
+    /// `exchange`: whether this node and the one at the other end tell each other the names of their
+    /// own clients, if the other agrees; this node's own key, of data plane clients over QUIC only.
+    /// Default false.
+    pub exchange: bool,
 }
 
 /// What a published node speaks (`release`).
@@ -77,6 +81,7 @@ impl Client {
             metadata: Metadata::new(),
             release: Release::default(),
             announce: false,
+            exchange: false,
         }
     }
 }
@@ -142,6 +147,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
     let metadata = section.optional("metadata", metadata::read);
     let release = section.optional("release", |v| v.choice(&RELEASES, Case::Sensitive));
     let announce = section.optional("announce", Value::boolean);
+    let exchange = section.optional("exchange", Value::boolean);
     read_ineffective(&mut section);
     section.finish();
     Some(Client {
@@ -159,6 +165,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
         metadata: metadata.unwrap_or_default(),
         release: release.unwrap_or_default(),
         announce: announce.unwrap_or_default(),
+        exchange: exchange.unwrap_or_default(),
     })
 }
 

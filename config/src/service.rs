@@ -219,12 +219,12 @@ fn read_clients(section: &mut Section<'_>, unused: bool) -> Option<Blocks<Client
         if unused {
             value.warn("valid, but not connected to yet", None);
         } else {
-            let native: &[&str] = match client.endpoint.scheme {
+            let of_others: &[&str] = match client.endpoint.scheme {
                 Scheme::Quic => &["release", "announce", "headers", "origin", "keepalive"],
-                Scheme::Http | Scheme::Https => &[],
+                Scheme::Http | Scheme::Https => &["exchange"],
             };
             let unused = ["proxy", "rate_limit", "request_timeout", "buffer_size"];
-            for key in unused.iter().chain(native) {
+            for key in unused.iter().chain(of_others) {
                 if let Some(field) = value.field(key) {
                     field.warn("valid, but without effect on links of this node", None);
                 }

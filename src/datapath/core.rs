@@ -203,7 +203,7 @@ impl Core {
                 idle_sweeps: 0,
                 waiting: match framing {
                     Framing::Grpc | Framing::PublishedNode { .. } => Waiting::Task(None),
-                    Framing::Native | Framing::Node(_) => Waiting::Listed(false),
+                    Framing::Native | Framing::Node(..) => Waiting::Listed(false),
                 },
             }
         });

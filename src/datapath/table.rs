@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use slim_wire::{Header, Id, Name, Prefix, Space};
 use smallvec::SmallVec;
 
-use super::port::{Framing, LinkId, Port};
+use super::port::{LinkId, Port};
 
 /// Which links subscribed to which names: one core's replica.
 ///
@@ -54,9 +54,15 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// That of what comes in on a link.
+    pub fn of(port: &Port) -> Self {
+        let framing = port.framing();
+        Self { link: port.id(), node: framing.node(), ends_here: framing.ends_here() }
+    }
+
     #[inline]
     fn allows(self, port: &Port) -> bool {
-        let back = matches!(port.framing(), Framing::Node(node) if self.node == Some(node));
+        let back = self.node.is_some() && port.framing().node() == self.node;
         port.id() != self.link && !back && !(self.ends_here && port.is_node())
     }
 }
@@ -115,13 +121,13 @@ impl Table {
         let Name { prefix, id } = header.destination;
         // Several links may lead to one node, which is to get a message once.
         let mut nodes = SmallVec::<[u64; 4]>::new();
-        let mut deliver = |port: &Arc<Port>| match port.framing() {
-            Framing::Node(node) if nodes.contains(&node) => {}
-            Framing::Node(node) => {
+        let mut deliver = |port: &Arc<Port>| match port.framing().node() {
+            Some(node) if nodes.contains(&node) => {}
+            Some(node) => {
                 nodes.push(node);
                 deliver(port);
             }
-            Framing::Grpc | Framing::Native | Framing::PublishedNode { .. } => deliver(port),
+            None => deliver(port),
         };
         match (header.fanout, id) {
             (1, Id::ANY) => {

@@ -17,6 +17,7 @@ use tracing::info;
 use super::tls::TlsError;
 use super::watch::Watcher;
 use super::{StartError, security};
+use crate::datapath::NodeLink;
 use crate::link::quic::{Dial, Dials, LinkEnd};
 use crate::link::{Host, Incident};
 use crate::trust::Credentials;
@@ -25,6 +26,7 @@ use crate::trust::Credentials;
 #[derive(Clone)]
 pub(super) struct Uplink {
     way: Way,
+    kind: NodeLink,
     config: Arc<ArcSwap<ClientConfig>>,
 }
 
@@ -50,7 +52,10 @@ pub(super) fn uplinks(config: &Config, watcher: &mut Watcher) -> Result<Vec<Upli
         config,
         |scheme| scheme == Scheme::Quic,
         secure,
-        |_, way, config| Uplink { way, config },
+        |client, way, config| {
+            let kind = if client.exchange { NodeLink::Exchange } else { NodeLink::Transit };
+            Uplink { way, kind, config }
+        },
     )
 }
 
@@ -149,6 +154,7 @@ async fn once(uplink: &Uplink, dials: &Dials) -> std::io::Result<LinkEnd> {
             remote,
             server_name: host.clone(),
             config: ClientConfig::clone(&uplink.config.load()),
+            kind: uplink.kind,
             routes: routes.clone(),
             credentials: credentials.clone(),
             ended,

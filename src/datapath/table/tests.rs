@@ -5,7 +5,7 @@ use slim_wire::{Class, Encoding, Flags, Kind};
 use slotmap::{DefaultKey, KeyData, SlotMap};
 
 use super::*;
-use crate::datapath::port::{CoreId, Load, Marks};
+use crate::datapath::port::{CoreId, Framing, Load, Marks, NodeLink};
 
 const LINKS: usize = 5;
 
@@ -37,11 +37,7 @@ fn publish(destination: Name, fanout: u32) -> Header {
 
 fn targets(table: &mut Table, destination: Name, fanout: u32, from: &Port) -> Vec<LinkId> {
     let mut targets = Vec::new();
-    let node = match from.framing() {
-        Framing::Node(node) => Some(node),
-        _ => None,
-    };
-    let from = Origin { link: from.id(), node, ends_here: false };
+    let from = Origin::of(from);
     table.for_each_target(&publish(destination, fanout), from, |port| targets.push(port.id()));
     targets
 }
@@ -191,7 +187,11 @@ fn routes<const N: usize>(nodes: [u64; N]) -> [Arc<Port>; N] {
     nodes.map(|node| {
         number += 1;
         let key = DefaultKey::from(KeyData::from_ffi(number << 32 | number));
-        Arc::new(Port::new(LinkId { core: CoreId(0), key }, Framing::Node(node), "node"))
+        Arc::new(Port::new(
+            LinkId { core: CoreId(0), key },
+            Framing::Node(node, NodeLink::Transit),
+            "node",
+        ))
     })
 }
 

@@ -8,10 +8,10 @@ use slim_wire::{CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::control::{Control, payload_of, texts_of};
-use super::greeting::{Refused, own_hello};
+use super::greeting::{Refused, flags_of, own_hello};
 use super::ingress::Ingress;
 use super::lane::{Inbound, LaneStopped, Outbound, Read, read_stream};
-use crate::datapath::{Core, DATAGRAMS, Fate, LinkId, RefuseReason};
+use crate::datapath::{Core, DATAGRAMS, Fate, LinkId, NodeLink, RefuseReason};
 use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
@@ -56,6 +56,8 @@ pub(super) enum Origin {
     Accepted,
     /// This node, to have another do its part for these names.
     Dialed {
+        /// What is to be agreed.
+        kind: NodeLink,
         /// What is reached by the link.
         routes: Vec<TextName>,
         /// What the peer is shown.
@@ -108,6 +110,8 @@ pub(super) struct Turn<'a> {
     /// What has to be shown at the connection's socket; `None` for connections that this node
     /// begins.
     pub(super) gate: Option<&'a Gate>,
+    /// Whether names are exchanged with nodes that ask for it at the connection's socket.
+    pub(super) exchanges: bool,
     pub(super) now: Instant,
 }
 
@@ -205,9 +209,10 @@ impl Peer {
         connection: &mut Connection,
         turn: &Turn<'_>,
     ) -> Result<(), Fault> {
-        if let Origin::Dialed { credentials, .. } = &self.origin {
+        if let Origin::Dialed { kind, credentials, .. } = &self.origin {
             self.control.stream = connection.streams().open(Dir::Bi);
-            self.control.send_hello(&own_hello(credentials.as_ref(), turn)?);
+            let hello = own_hello(flags_of(*kind), credentials.as_ref(), turn)?;
+            self.control.send_hello(&hello);
         }
         Ok(())
     }
