@@ -117,9 +117,9 @@ impl Node {
             slow_consumer: std::time::Duration::from_secs(1),
             message_bytes: 100_000,
             subscriptions_per_link: 4,
+            subscriptions_per_node: 4,
             subscriptions: 100,
             stalled: std::time::Duration::from_secs(30),
-            announces: false,
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);

@@ -192,6 +192,19 @@ impl Port {
         matches!(self.framing, Framing::Node(..) | Framing::PublishedNode { .. })
     }
 
+    /// Whether the link leads to another node that exchanges names with this one.
+    pub(super) fn is_exchange(&self) -> bool {
+        matches!(self.framing, Framing::Node(_, NodeLink::Exchange))
+    }
+
+    /// Whether what goes over the link may go on to further nodes.
+    pub(super) fn is_transit(&self) -> bool {
+        matches!(
+            self.framing,
+            Framing::Node(_, NodeLink::Transit) | Framing::PublishedNode { of_this_kind: false }
+        )
+    }
+
     /// The address of the other end.
     pub fn peer(&self) -> &str {
         &self.peer

@@ -283,15 +283,14 @@ fn log_slow_consumer(slow: &SlowConsumer, left_out: u64) {
 
 fn core_config(config: &Config, cores: usize) -> CoreConfig {
     let limits = &config.limits;
-    let mut clients = config.services.iter().flat_map(|service| &service.dataplane.clients);
     CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
         slow_consumer: limits.slow_consumer,
         stalled: limits.stalled,
         message_bytes: limits.message_bytes,
         subscriptions_per_link: limits.subscriptions_per_link,
+        subscriptions_per_node: limits.subscriptions_per_node,
         subscriptions: limits.subscriptions.div_ceil(cores),
-        announces: clients.any(|client| client.announce),
         seed: RandomState::new().build_hasher().finish(),
     }
 }

@@ -5,6 +5,7 @@ use rustls::pki_types::CertificateDer;
 use slim_config::Secret;
 use slim_wire::{CloseCode, DecodeError, Encoding, Hello, HelloFlags, Role};
 
+use super::exchange::Telling;
 use super::peer::{Fault, Origin, Peer, State, Turn};
 use super::settings;
 use crate::datapath::{Framing, NodeLink};
@@ -112,6 +113,10 @@ impl Peer {
         let mut core = host.core.borrow_mut();
         let link = core.open_link(&self.remote.to_string(), framing, principal);
         self.state = State::Open(link);
+        if framing == Framing::Node(theirs.node, NodeLink::Exchange) {
+            core.exchange(link);
+            self.telling = Some(Telling::default());
+        }
         match &self.origin {
             Origin::Accepted => self.control.send_hello(&own_hello(flags_of(kind), None, turn)?),
             Origin::Dialed { .. } if kind == NodeLink::Exchange => {
