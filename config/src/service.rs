@@ -218,6 +218,11 @@ fn read_clients(section: &mut Section<'_>, unused: bool) -> Option<Blocks<Client
         }
         if unused {
             value.warn("valid, but not connected to yet", None);
+            if let (Some(field), Some(_)) = (value.field("request_timeout"), client.request_timeout)
+            {
+                let message = "ends the stream that carries all messages after this time";
+                field.warn(message, Some("leave it out"));
+            }
         } else {
             let native: &[&str] = match client.endpoint.scheme {
                 Scheme::Quic => &["release", "announce", "headers", "origin", "keepalive"],

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use slim_compat_grpc::LinkKey;
 use slim_wire::{Class, Encoding, Envelope, Name, Space};
 use slotmap::SlotMap;
+use tracing::{Span, info_span};
 
 use super::announce::Announcer;
 use super::counters::{Counters, DropReason};
@@ -18,6 +19,7 @@ use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
+use crate::telemetry::SPANS;
 
 pub use self::subscriptions::SubscribeError;
 
@@ -82,6 +84,8 @@ pub(super) struct Link {
     pub(super) egress: Egress,
     /// What the policy allows it.
     view: View,
+    /// The link's life as a trace.
+    _trace: Span,
     subscriptions: HashSet<(Space, Name)>,
     batch: Vec<Change>,
     submitted: bool,
@@ -189,11 +193,14 @@ impl Core {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
         let view = self.policy.view(&principal);
+        // Never entered: what is said of messages is not said of their link.
+        let trace = info_span!(target: SPANS, parent: None, "link", peer, %principal, ?framing);
         let key = self.links.insert_with_key(|key| {
             let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
                 view,
+                _trace: trace,
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,

@@ -1,5 +1,6 @@
 //! A node's life from its configuration to its exit code.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +10,9 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, info_span, warn};
 
-use super::{Drained, Node, StartError, logging};
+use super::{Drained, Node, StartError};
+use crate::telemetry::logging::{self, Logging};
+use crate::telemetry::{SPANS, Telemetry};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +81,11 @@ pub fn check(file: &Path) -> Result<Loaded, CheckError> {
 /// Runs a node until a signal stops it. `warnings` are the configuration's, for the log.
 pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
     let logging = logging::init(&config.tracing);
-    if let Err(error) = &logging {
-        warn!(%error, "logging was started before");
-    }
+    let logging = logging.inspect_err(|error| warn!(%error, "logging was started before")).ok();
+    let telemetry = match logging.as_ref().map(Logging::telemetry).transpose() {
+        Ok(telemetry) => telemetry.flatten(),
+        Err(error) => return not_started(error.hint(), error),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -93,11 +98,11 @@ pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
         for warning in warnings {
             warn!(target: "slim", "{warning}");
         }
-        serve(config).await
+        serve(config, telemetry).await
     })
 }
 
-async fn serve(config: &Config) -> Exit {
+async fn serve(config: &Config, telemetry: Option<&Telemetry>) -> Exit {
     raise_file_limit();
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (mut interrupt, mut terminate) = match signals {
@@ -106,10 +111,13 @@ async fn serve(config: &Config) -> Exit {
             return start_failed(&StartError::System { what: "signal handling", source });
         }
     };
-    let node = match Node::start(config) {
+    let node = match info_span!(target: SPANS, "start").in_scope(|| Node::start(config)) {
         Ok(node) => node,
         Err(error) => return start_failed(&error),
     };
+    if let Some(telemetry) = telemetry {
+        node.export_metrics(&telemetry.meter());
+    }
     let admin = match config.admin {
         Some(address) => match node.serve_admin(address).await {
             Ok(address) => Some(address),
@@ -176,7 +184,11 @@ async fn next_signal(interrupt: &mut Signal, terminate: &mut Signal) -> &'static
 }
 
 fn start_failed(failure: &StartError) -> Exit {
-    error!(target: "slim", hint = failure.hint(), "failed to start service: {failure}");
+    not_started(failure.hint(), failure)
+}
+
+fn not_started(hint: &str, failure: &dyn Display) -> Exit {
+    error!(target: "slim", hint, "failed to start service: {failure}");
     Exit::StartFailed
 }
 

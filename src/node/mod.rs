@@ -4,11 +4,10 @@ mod admin;
 mod core;
 pub mod lifecycle;
 mod listener;
-pub mod logging;
 mod metrics;
 mod published;
 mod security;
-mod tls;
+pub(crate) mod tls;
 mod uplink;
 mod watch;
 
@@ -19,10 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use opentelemetry::metrics::Meter;
 use slim_config::{Auth, Config, Server};
 use slim_wire::Fault;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use self::core::{CoreHandle, CoreSpec, Step};
 pub use self::listener::BindError;
@@ -35,6 +35,7 @@ use crate::datapath::{Mailboxes, SlowLog, Wake};
 use crate::identity::IdentityError;
 use crate::link::Places;
 use crate::link::quic::Crossing;
+use crate::telemetry::{SPANS, Telemetry, TelemetryError};
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -58,6 +59,9 @@ pub enum StartError {
         /// What is wrong.
         source: IdentityError,
     },
+    /// Telemetry cannot be exported.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// A thread or runtime cannot be had from the system.
     #[error("start of {what}: {source}")]
     System {
@@ -73,6 +77,7 @@ impl StartError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Bind(_) | Self::Tls { .. } | Self::Auth { .. } => Fault::Config,
+            Self::Telemetry(error) => error.fault(),
             Self::System { .. } => Fault::Internal,
         }
     }
@@ -85,6 +90,7 @@ impl StartError {
             Self::Auth { .. } => {
                 "name a file that can be read, or a text, with a key of the algorithm and format given"
             }
+            Self::Telemetry(error) => error.hint(),
             Self::System { .. } => "the system is short of threads or file descriptors",
         }
     }
@@ -169,6 +175,12 @@ impl Node {
         &self.servers
     }
 
+    /// Has the metrics of `/metrics` exported too, by the names that they have there, as far as
+    /// they are not of single links.
+    pub fn export_metrics(&self, meter: &Meter) {
+        self.observed.export(meter);
+    }
+
     /// Serves `/livez`, `/readyz` and `/metrics` on `address` from the current runtime. Returns
     /// the address with the port that the system chose.
     ///
@@ -183,6 +195,7 @@ impl Node {
     /// `runtime.drain_timeout`, or less if `hurry` resolves first.
     pub async fn drain(self, hurry: impl Future<Output = ()>) -> Drained {
         self.ready.store(false, Ordering::Relaxed);
+        let span = info_span!(target: SPANS, "drain");
         let deadline = Instant::now() + self.drain_timeout;
         let lost = self.observed.lost();
         let cores = &self.cores;
@@ -194,6 +207,7 @@ impl Node {
             core::take_step(cores, Step::Finish).await;
             if self.observed.lost() == lost { Drained::Clean } else { Drained::Dropped }
         };
+        let steps = steps.instrument(span);
         tokio::select! {
             drained = steps => drained,
             () = tokio::time::sleep_until(deadline.into()) => Drained::TimedOut,
@@ -267,8 +281,9 @@ fn start_server(
     Ok(bound)
 }
 
-/// Whether the certificates and keys of all servers and clients can be used.
+/// Whether the certificates and keys of all servers and clients, and of the collector, can be used.
 fn check_security(config: &Config) -> Result<(), StartError> {
+    Telemetry::check(&config.tracing.opentelemetry)?;
     let mut watcher = Watcher::new()?;
     for service in &config.services {
         for (index, server) in service.dataplane.servers.iter().enumerate() {

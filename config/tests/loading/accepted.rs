@@ -258,6 +258,8 @@ fn what_is_not_served_yet_is_warned_about() {
             "services.slim/0.controller.token_verifier",
         ]
     );
-    let text = with_top("tracing: { opentelemetry: { enabled: true } }");
-    assert_eq!(warned(&text), ["tracing.opentelemetry.enabled"]);
+    let collector = "endpoint: \"http://otel:4317\", request_timeout: 5s, rate_limit: 1/1";
+    let text =
+        format!("tracing: {{ opentelemetry: {{ enabled: true, grpc: {{ {collector} }} }} }}");
+    assert_eq!(warned(&with_top(&text)), ["tracing.opentelemetry.grpc.rate_limit"]);
 }
