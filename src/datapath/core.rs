@@ -166,6 +166,17 @@ impl Core {
         }
     }
 
+    /// From now on has the limits of subscriptions and of slow and stalled links. What links have
+    /// already stays theirs. The other settings stay as they were.
+    pub fn set_limits(&mut self, config: &CoreConfig) {
+        self.config.subscriptions_per_link = config.subscriptions_per_link;
+        self.config.subscriptions = config.subscriptions;
+        self.config.slow_consumer = config.slow_consumer;
+        self.config.stalled = config.stalled;
+        self.clocks.set_limit(config.slow_consumer);
+        (self.next_sweep, self.rearm) = (None, true);
+    }
+
     /// Judges links that are opened from now on by another policy than the open one.
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::core::CoreHandle;
-use super::watch::Reloads;
+use super::watch::{Outcomes, Reloads};
 use crate::datapath::{Counter, Counters, DropReason, RefuseReason, SlowLog};
 use crate::link::{Incident, Incidents};
 
@@ -187,16 +187,24 @@ pub const METRICS: &[Metric] = &[
         kind: "counter",
         labels: "result",
         help: "Changes of certificates and keys in files: taken, or refused and kept as before",
-        read: |node| {
-            let Reloads { taken, refused } = &*node.reloads;
-            let counts = [("taken", taken), ("refused", refused)];
-            counts.map(|(result, count)| (label("result", result), count.value())).to_vec()
-        },
+        read: |node| outcomes(&node.reloads.files),
+    },
+    Metric {
+        name: "slim_config_reloads_total",
+        kind: "counter",
+        labels: "result",
+        help: "Signals to read the configuration again: taken, or refused and kept as before",
+        read: |node| outcomes(&node.reloads.config),
     },
 ];
 
 fn label(name: &'static str, value: &str) -> Vec<(&'static str, String)> {
     vec![(name, value.to_owned())]
+}
+
+fn outcomes(of: &Outcomes) -> Vec<Sample> {
+    let counts = [("taken", &of.taken), ("refused", &of.refused)];
+    counts.map(|(result, count)| (label("result", result), count.value())).to_vec()
 }
 
 fn slow_consumers(node: &Observed) -> Vec<Sample> {

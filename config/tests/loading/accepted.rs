@@ -28,7 +28,7 @@ fn warned(text: &str) -> Vec<String> {
 
 #[test]
 fn the_least_file_is_the_embedded_configuration() {
-    let Loaded { config, warnings } = loaded(&with_top(""));
+    let Loaded { config, warnings, .. } = loaded(&with_top(""));
     assert!(warnings.is_empty(), "{warnings}");
     let listen = "0.0.0.0:46357".parse().expect("an address");
     assert_eq!(config, Config::embedded(listen));
