@@ -21,6 +21,7 @@ use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
 use crate::telemetry::SPANS;
 
+pub use self::inspect::ClientName;
 pub use self::subscriptions::SubscribeError;
 
 /// What an operator may choose about a core.
@@ -551,6 +552,7 @@ impl Link {
     }
 }
 
+mod inspect;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
