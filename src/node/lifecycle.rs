@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, info_span, warn};
 
+use super::reload::Reload;
 use super::{Drained, Node, StartError};
 use crate::telemetry::logging::{self, Logging};
 use crate::telemetry::{SPANS, Telemetry};
@@ -86,8 +87,10 @@ pub fn check(file: &Path) -> Result<Loaded, CheckError> {
     Ok(loaded)
 }
 
-/// Runs a node until a signal stops it. `warnings` are the configuration's, for the log.
-pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
+/// Runs a node until a signal stops it. `file` is where the configuration comes from; the signal
+/// SIGHUP has it read again.
+pub fn run(loaded: Loaded, file: Option<&Path>) -> Exit {
+    let config = loaded.config.clone();
     let logging = logging::init(&config.tracing);
     let logging = logging.inspect_err(|error| warn!(%error, "logging was started before")).ok();
     let telemetry = match logging.as_ref().map(Logging::telemetry).transpose() {
@@ -103,23 +106,22 @@ pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
     runtime.block_on(async {
         let _span = info_span!("application_lifecycle").entered();
         info!(target: "slim", "Runtime started");
-        for warning in warnings {
+        for warning in &loaded.warnings {
             warn!(target: "slim", "{warning}");
         }
-        serve(config, telemetry).await
+        serve(&config, telemetry, Reload::new(loaded, file, logging.as_ref())).await
     })
 }
 
-async fn serve(config: &Config, telemetry: Option<&Telemetry>) -> Exit {
+async fn serve(config: &Config, telemetry: Option<&Telemetry>, reload: Reload<'_>) -> Exit {
     raise_file_limit();
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (mut interrupt, mut terminate) = match signals {
-        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-        (Err(source), _) | (_, Err(source)) => {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(source) => {
             return start_failed(&StartError::System { what: "signal handling", source });
         }
     };
-    let node = match info_span!(target: SPANS, "start").in_scope(|| Node::start(config)) {
+    let mut node = match info_span!(target: SPANS, "start").in_scope(|| Node::start(config)) {
         Ok(node) => node,
         Err(error) => return start_failed(&error),
     };
@@ -137,12 +139,9 @@ async fn serve(config: &Config, telemetry: Option<&Telemetry>) -> Exit {
         None => None,
     };
     announce(config, &node, admin);
-    let name = tokio::select! {
-        name = next_signal(&mut interrupt, &mut terminate) => name,
-        () = node.failed() => {
-            error!(target: "slim", "a core of this node failed; see the lines above");
-            return Exit::Failed;
-        }
+    let Some(name) = until_stopped(&mut node, &mut signals, reload).await else {
+        error!(target: "slim", "a core of this node failed; see the lines above");
+        return Exit::Failed;
     };
     info!(target: "slim::signal", "received signal {name}, starting shutdown");
     info!(target: "slim", "Received shutdown signal");
@@ -150,7 +149,7 @@ async fn serve(config: &Config, telemetry: Option<&Telemetry>) -> Exit {
         info!(target: "slim", service = %service.id, "stopping service");
     }
     let hurry = async {
-        let name = next_signal(&mut interrupt, &mut terminate).await;
+        let name = signals.stop.next().await;
         warn!(target: "slim::signal", "received signal {name} again, stopping at once");
     };
     match node.drain(hurry).await {
@@ -184,10 +183,49 @@ fn announce(config: &Config, node: &Node, admin: Option<SocketAddr>) {
     }
 }
 
-async fn next_signal(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+/// The name of the signal that stops the node; `None` when a core has ended before.
+async fn until_stopped(
+    node: &mut Node,
+    signals: &mut Signals,
+    mut reload: Reload<'_>,
+) -> Option<&'static str> {
+    loop {
+        tokio::select! {
+            name = signals.stop.next() => return Some(name),
+            () = node.failed() => return None,
+            _ = signals.hangup.recv() => {}
+        }
+        info!(target: "slim::signal", "received signal SIGHUP, reading the configuration again");
+        reload.reload(node).await;
+    }
+}
+
+struct Signals {
+    stop: Stop,
+    hangup: Signal,
+}
+
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let stop = Stop {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        };
+        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
+impl Stop {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }
 

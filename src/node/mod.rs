@@ -6,6 +6,7 @@ pub mod lifecycle;
 mod listener;
 mod metrics;
 mod published;
+mod reload;
 mod security;
 pub(crate) mod tls;
 mod uplink;
@@ -29,8 +30,8 @@ pub use self::listener::BindError;
 use self::listener::{BoundServer, bind_server};
 pub use self::metrics::METRICS;
 use self::metrics::Observed;
+use self::reload::{ConfiguredUplink, configured};
 pub use self::tls::TlsError;
-use self::uplink::UplinkControl;
 use self::watch::{Watcher, Watching};
 use crate::datapath::{Mailboxes, SlowLog, Wake};
 use crate::identity::IdentityError;
@@ -104,8 +105,8 @@ pub struct Node {
     observed: Observed,
     ready: Arc<AtomicBool>,
     drain_timeout: Duration,
-    _uplinks: Vec<UplinkControl>,
-    _watching: Watching,
+    uplinks: Vec<ConfiguredUplink>,
+    watching: Watching,
 }
 
 /// How a drain ended.
@@ -172,8 +173,8 @@ impl Node {
             observed,
             ready,
             drain_timeout,
-            _uplinks: controls,
-            _watching: watching,
+            uplinks: configured(config, controls),
+            watching,
         })
     }
 
