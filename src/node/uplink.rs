@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use quinn_proto::ClientConfig;
-use slim_config::{Client, Config, Scheme};
+use slim_config::{Client, Config, Scheme, Service};
 use slim_wire::{Encoding, TextName};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -96,13 +96,18 @@ pub(super) fn uplinks(
         let plane = &service.dataplane;
         for (index, client) in plane.clients.iter().enumerate() {
             let block = format!("{}.dataplane.clients[{index}]", service.id);
-            let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
-            let routes = via.map(|route| route.name.clone());
             let kind = if client.exchange { NodeLink::Exchange } else { NodeLink::Transit };
+            let routes = routes(service, client);
             links.extend([Uplink::new(client, kind, &block, routes, watcher)?]);
         }
     }
     Ok(links)
+}
+
+/// The names that a service reaches by one of its clients.
+pub(super) fn routes(service: &Service, client: &Client) -> impl Iterator<Item = TextName> {
+    let via = service.dataplane.routes.iter().filter(|route| route.via == client.endpoint);
+    via.map(|route| route.name.clone())
 }
 
 impl Uplink {
