@@ -7,10 +7,10 @@ mod listener;
 pub mod logging;
 mod metrics;
 mod published;
-mod security;
+pub(crate) mod security;
 mod tls;
 mod uplink;
-mod watch;
+pub(crate) mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
