@@ -7,6 +7,8 @@
 //! that is known and does nothing is a warning. What cannot be honoured and would leave a node
 //! open if it were ignored is refused.
 //!
+//! The file of a controller is read by [`controller`], in the same way.
+//!
 //! Nothing here binds or connects. What `${env:NAME}` and `${file:/path}` stand for comes from a
 //! [`Sources`].
 //!
@@ -31,6 +33,7 @@
 
 mod auth;
 mod client;
+pub mod controller;
 mod diagnostics;
 mod endpoint;
 mod limits;
