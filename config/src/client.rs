@@ -1,14 +1,16 @@
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use crate::auth::{self, Auth};
-use crate::endpoint::{self, Endpoint};
+use crate::diagnostics::{Diagnostics, Findings};
+use crate::endpoint::{self, Endpoint, Scheme};
 use crate::metadata::{self, Metadata};
 use crate::secret::Secret;
 use crate::section::Section;
 use crate::tls::{self, ClientTls};
-use crate::tree::{Entry, Kind};
+use crate::tree::{self, Entry, Kind};
 use crate::value::{Case, Value};
 
 /// An endpoint to connect to (reference of 0.6, client block): an entry of `dataplane.clients` or
@@ -45,6 +47,9 @@ pub struct Client {
     /// `announce`: whether the other end is told of the names that clients of this node subscribe
     /// to; this node's own key, of data plane clients over gRPC only. Default false.
     pub announce: bool,
+    /// Whether QUIC is tried on the same port before gRPC. Not a key: true of peers of the command
+    /// line and of connections that a controller asks for.
+    pub native_first: bool,
 }
 
 /// What a published node speaks (`release`).
@@ -77,8 +82,58 @@ impl Client {
             metadata: Metadata::new(),
             release: Release::default(),
             announce: false,
+            native_first: false,
         }
     }
+
+    /// Another node, whose endpoint is all that is given: QUIC is tried first, and with `https://`
+    /// its certificate is checked.
+    ///
+    /// # Errors
+    /// [`Diagnostics`] if `endpoint` is none.
+    pub fn peer(endpoint: &str) -> Result<Self, Diagnostics> {
+        let text = format!("{{\"endpoint\": {}}}", Quoted(endpoint));
+        Self::requested("peer", &text)
+    }
+
+    /// A connection that a controller asks for, as its JSON. Members that releases put there as an
+    /// example, such as timeouts and headers, are left aside; without `tls` the scheme decides.
+    ///
+    /// # Errors
+    /// [`Diagnostics`] if `endpoint`, `tls` or `auth` is wrong.
+    pub fn requested(name: &str, json: &str) -> Result<Self, Diagnostics> {
+        let findings = Findings::new(name);
+        let client = tree::parse(json, &findings).flatten().and_then(|root| {
+            read_requested(Value { node: &root, path: String::new(), findings: &findings })
+        });
+        let found = findings.finish();
+        match client {
+            Some(client) if found.errors().next().is_none() => Ok(client),
+            _ => Err(found),
+        }
+    }
+}
+
+/// A text in double quotes, as JSON and YAML read it.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = self.0.chars().flat_map(char::escape_default);
+        write!(f, "\"{}\"", escaped.filter(|c| !c.is_control()).collect::<String>())
+    }
+}
+
+fn read_requested(value: Value<'_>) -> Option<Client> {
+    let mut section = value.section()?;
+    let endpoint = section.required("endpoint", endpoint::read_client)?;
+    let tls = match section.child("tls") {
+        Some(value) => tls::read_client(value)?,
+        None => (endpoint.scheme != Scheme::Http).then(ClientTls::default),
+    };
+    let auth = section.optional("auth", auth::read_client).unwrap_or_default();
+    let native_first = endpoint.scheme != Scheme::Quic;
+    Some(Client { tls, auth, native_first, ..Client::insecure(endpoint) })
 }
 
 /// Names, which are valid for HTTP, and values of headers in the order of the file.
@@ -159,6 +214,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
         metadata: metadata.unwrap_or_default(),
         release: release.unwrap_or_default(),
         announce: announce.unwrap_or_default(),
+        native_first: false,
     })
 }
 

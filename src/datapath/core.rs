@@ -19,6 +19,7 @@ use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
 
+pub use self::inspect::ClientName;
 pub use self::subscriptions::SubscribeError;
 
 /// What an operator may choose about a core.
@@ -352,6 +353,16 @@ impl Core {
         }
     }
 
+    /// Lets the link end once its queue is empty.
+    pub fn finish_link(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id.key)
+            && link.state == LinkState::Open
+        {
+            link.state = LinkState::Finishing;
+            link.wake(&mut self.ready);
+        }
+    }
+
     /// Lets every link of this core end once its queue is empty, those that are still to come
     /// too. One that takes nothing is given only as long as a slow consumer.
     pub fn finish_links(&mut self) {
@@ -523,6 +534,7 @@ impl Link {
     }
 }
 
+mod inspect;
 mod subscriptions;
 #[cfg(test)]
 mod tests;

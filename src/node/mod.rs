@@ -30,6 +30,7 @@ use self::listener::{BoundServer, bind_server};
 pub use self::metrics::METRICS;
 use self::metrics::Observed;
 pub use self::tls::TlsError;
+use self::uplink::UplinkControl;
 use self::watch::{Watcher, Watching};
 use crate::datapath::{Mailboxes, SlowLog, Wake};
 use crate::identity::IdentityError;
@@ -97,6 +98,7 @@ pub struct Node {
     observed: Observed,
     ready: Arc<AtomicBool>,
     drain_timeout: Duration,
+    _uplinks: Vec<UplinkControl>,
     _watching: Watching,
 }
 
@@ -119,8 +121,7 @@ impl Node {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let count = cores_of(config);
         let mut watcher = Watcher::new()?;
-        let uplinks = uplink::uplinks(config, &mut watcher)?;
-        let published = published::published_uplinks(config, &mut watcher)?;
+        let (uplinks, controls) = uplink::uplinks(config, &mut watcher)?;
         let servers = bind_servers(config, count, &mut watcher)?;
         // Never 0, which stands for no node.
         let node = RandomState::new().build_hasher().finish() | 1;
@@ -142,14 +143,12 @@ impl Node {
             let core: usize = mail.core().0.into();
             // A link lives on one core; they take turns.
             let uplinks = uplinks.iter().skip(core).step_by(count).cloned().collect();
-            let published = published.iter().skip(core).step_by(count).cloned().collect();
             cores.push(CoreHandle::start(CoreSpec {
                 config: config.clone(),
                 cores: count,
                 servers: std::mem::take(&mut per_core[core]),
                 node,
                 uplinks,
-                published,
                 crossing: crossings.next().expect("one end per core"),
                 mail,
                 bell,
@@ -161,7 +160,15 @@ impl Node {
         let observed = Observed::new(&cores, slow_log, Arc::clone(&watching.reloads));
         let ready = Arc::new(AtomicBool::new(true));
         let drain_timeout = config.runtime.drain_timeout;
-        Ok(Self { cores, servers: addresses, observed, ready, drain_timeout, _watching: watching })
+        Ok(Self {
+            cores,
+            servers: addresses,
+            observed,
+            ready,
+            drain_timeout,
+            _uplinks: controls,
+            _watching: watching,
+        })
     }
 
     /// The addresses of the data-plane servers, with the ports that the system chose.
@@ -276,6 +283,5 @@ fn check_security(config: &Config) -> Result<(), StartError> {
             security::of_server(&block, server, &mut watcher)?;
         }
     }
-    uplink::uplinks(config, &mut watcher)?;
-    published::published_uplinks(config, &mut watcher).map(|_| ())
+    uplink::uplinks(config, &mut watcher).map(|_| ())
 }

@@ -16,7 +16,6 @@ use crossbeam::channel::{Receiver, Sender};
 use futures_util::task::AtomicWaker;
 use quinn_proto::{ClientConfig, ConnectionHandle, EndpointConfig, ServerConfig};
 use slim_config::Secret;
-use slim_wire::TextName;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -25,6 +24,7 @@ use super::door::{Door, Entrance, PeerId};
 use super::peer::{LinkEnd, Origin};
 use super::socket::Socket;
 use super::transport::{Datagram, Transport};
+use crate::datapath::LinkId;
 use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
@@ -99,10 +99,10 @@ pub struct Dial {
     pub server_name: String,
     /// How.
     pub config: ClientConfig,
-    /// What is reached by the link.
-    pub routes: Vec<TextName>,
     /// What the other node is shown, as the value of a header `authorization`.
     pub credentials: Option<Secret>,
+    /// Told when the link is open. If nobody waits for that any more, it is not opened.
+    pub opened: oneshot::Sender<LinkId>,
     /// Told how it ended.
     pub ended: oneshot::Sender<LinkEnd>,
 }
@@ -259,7 +259,7 @@ impl Driver {
     /// Begins the links that wait.
     fn dial(&mut self, now: Instant) {
         while let Some(dial) = self.next_dial() {
-            let Dial { remote, server_name, config, routes, credentials, ended } = dial;
+            let Dial { remote, server_name, config, credentials, opened, ended } = dial;
             let at = match self.own_socket(remote.is_ipv6()) {
                 Ok(at) => at,
                 Err(error) => {
@@ -271,7 +271,8 @@ impl Driver {
             match transport.connect(config, remote, &server_name, now) {
                 Ok(id) => {
                     let id = PeerId { socket: at, connection: id.0 };
-                    let origin = Origin::Dialed { routes, credentials, ended: Some(ended) };
+                    let (opened, ended) = (Some(opened), Some(ended));
+                    let origin = Origin::Dialed { credentials, opened, ended };
                     self.door.dialed(id, remote, origin, now);
                 }
                 Err(error) => {

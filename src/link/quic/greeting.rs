@@ -3,7 +3,7 @@ use std::time::{Instant, SystemTime};
 use quinn_proto::Connection;
 use rustls::pki_types::CertificateDer;
 use slim_config::Secret;
-use slim_wire::{CloseCode, DecodeError, Encoding, Hello, Role};
+use slim_wire::{CloseCode, DecodeError, Hello, Role};
 
 use super::peer::{Fault, Origin, Peer, State, Turn};
 use super::settings;
@@ -111,21 +111,13 @@ impl Peer {
         let mut core = host.core.borrow_mut();
         let link = core.open_link(&self.remote.to_string(), framing, principal);
         self.state = State::Open(link);
-        match &self.origin {
+        match &mut self.origin {
             Origin::Accepted => self.control.send_hello(&own_hello(None, turn)?),
-            Origin::Dialed { routes, .. } => {
-                let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
-                for (route, encoding) in
-                    routes.iter().flat_map(|route| spaces.map(|encoding| (route, encoding)))
-                {
-                    let (name, texts) = (route.to_name(), route.components());
-                    if let Err(error) = core.subscribe(link, encoding, name, Some(texts)) {
-                        let code = CloseCode::Limit;
-                        return Err(Fault::new(Incident::LinkLimit, code, error));
-                    }
+            Origin::Dialed { opened, .. } => {
+                if opened.take().is_some_and(|opened| opened.send(link).is_err()) {
+                    let reason = "given up before it was open".to_owned();
+                    return Err(Fault { incident: None, code: CloseCode::Done, reason });
                 }
-                core.submit(link);
-                tracing::info!(peer = %self.remote, routes = routes.len(), "linked to another node");
             }
         }
         settings::allow_lanes(connection);
