@@ -49,20 +49,26 @@ impl Core {
             .filter(is_client)
             .map(|port| port.id())
             .collect();
-        let members = Space::ALL.into_iter().flat_map(|space| table.subscribers(space, channel));
-        members.filter(|port| owners.contains(&port.id())).count()
+        self.subscribers(channel).filter(|port| owners.contains(&port.id())).count()
     }
 
     /// Clients of this node that have subscribed to the name, whatever the ids.
     pub fn clients_of(&self, name: Prefix) -> usize {
-        let table = self.replica.known();
-        let all = Space::ALL.into_iter().flat_map(|space| table.subscribers(space, name));
-        all.filter(|port| !port.is_node()).count()
+        self.subscribers(name).filter(|port| !port.is_node()).count()
     }
 
     /// Whether somebody, here or on another node, is known by the name.
     pub fn is_known(&self, name: Prefix) -> bool {
+        self.subscribers(name).next().is_some()
+    }
+
+    /// Whether clients of this node are known by the name, and nobody on another node.
+    pub fn is_only_here(&self, name: Prefix) -> bool {
+        self.is_known(name) && self.subscribers(name).all(|port| !port.is_node())
+    }
+
+    fn subscribers(&self, name: Prefix) -> impl Iterator<Item = &Arc<Port>> {
         let table = self.replica.known();
-        Space::ALL.into_iter().any(|space| table.subscribers(space, name).next().is_some())
+        Space::ALL.into_iter().flat_map(move |space| table.subscribers(space, name))
     }
 }
