@@ -6,6 +6,7 @@ use slim_compat_grpc::Subscription;
 use slim_wire::{Name, Space, TextName};
 use smallvec::SmallVec;
 
+use super::core::ClientName;
 use super::port::LinkId;
 use super::replica::Change;
 
@@ -71,6 +72,16 @@ impl Announcer {
                 waker.wake();
             }
         }
+    }
+
+    /// All names, with who has them.
+    pub(super) fn names(&self) -> impl Iterator<Item = ClientName<'_>> {
+        self.names.iter().map(|((space, name), Known { links, text })| ClientName {
+            space: *space,
+            name: *name,
+            text: text.as_ref(),
+            links,
+        })
     }
 
     /// From now on the link is told of the names in a space.

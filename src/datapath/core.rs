@@ -19,6 +19,7 @@ use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
 
+pub use self::inspect::ClientName;
 pub use self::subscriptions::SubscribeError;
 
 /// What an operator may choose about a core.
@@ -533,6 +534,7 @@ impl Link {
     }
 }
 
+mod inspect;
 mod subscriptions;
 #[cfg(test)]
 mod tests;

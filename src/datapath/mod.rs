@@ -22,7 +22,7 @@ mod slow;
 mod table;
 mod violation;
 
-pub use self::core::{Core, CoreConfig, Departure, Fate, SubscribeError};
+pub use self::core::{ClientName, Core, CoreConfig, Departure, Fate, SubscribeError};
 pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
 pub use self::egress::{Chunk, DATAGRAMS, Egress};
 pub use self::forward::Forwarded;

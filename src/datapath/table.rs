@@ -96,6 +96,22 @@ impl Table {
         }
     }
 
+    /// The links that have subscribed to this name with its id, the newest last.
+    pub fn owners_of(&self, space: Space, name: &Name) -> &[Arc<Port>] {
+        self.ids.get(&(space, *name)).map_or(&[], |ports| ports)
+    }
+
+    /// The links that have subscribed to the name with some id.
+    pub fn named_owners(&self, space: Space, prefix: Prefix) -> impl Iterator<Item = &Arc<Port>> {
+        let members = self.prefixes.get(&(space, prefix)).into_iter();
+        members.flat_map(|members| members.owners.values().map(|owner| &owner.port))
+    }
+
+    /// The links that have subscribed to the name, with an id or without.
+    pub fn subscribers(&self, space: Space, prefix: Prefix) -> impl Iterator<Item = &Arc<Port>> {
+        self.prefixes.get(&(space, prefix)).into_iter().flat_map(Members::ports)
+    }
+
     /// Another space in which the destination's name is known.
     pub fn elsewhere(&self, header: &Header) -> Option<Space> {
         let own = header.encoding.space();

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::StartError;
 use super::listener::{CoreListener, take_quic};
 use super::uplink::Uplink;
+use super::{StartError, agent};
 use crate::datapath::{
     Act, Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Violation,
     Wake,
@@ -333,7 +333,7 @@ fn core_config(config: &Config, cores: usize) -> CoreConfig {
         message_bytes: limits.message_bytes,
         subscriptions_per_link: limits.subscriptions_per_link,
         subscriptions: limits.subscriptions.div_ceil(cores),
-        announces: clients.any(|client| client.announce),
+        announces: clients.any(|client| client.announce) || agent::is_wanted(config),
         seed: RandomState::new().build_hasher().finish(),
     }
 }

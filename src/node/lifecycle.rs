@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
-use slim_config::{Config, Diagnostics, LoadError, Loaded};
+use slim_config::{Client, Config, Diagnostics, LoadError, Loaded};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, info_span, warn};
@@ -35,14 +35,22 @@ impl From<Exit> for ExitCode {
 }
 
 /// What a node without a file runs on: the documented port on all addresses, or `listen`; in
-/// the second case the admin endpoint takes any free port, so that several nodes can run.
-pub fn defaults(listen: Option<SocketAddr>) -> Config {
+/// the second case the admin endpoint takes any free port, so that several nodes can run. It links
+/// to each of `peers`, and they tell each other the names of their clients.
+///
+/// # Errors
+/// [`Diagnostics`] if a peer is no endpoint.
+pub fn defaults(listen: Option<SocketAddr>, peers: &[String]) -> Result<Config, Diagnostics> {
     const DOCUMENTED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 46357);
     const ANY_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    match listen {
+    let mut config = match listen {
         Some(listen) => Config { admin: Some(ANY_ADMIN), ..Config::embedded(listen) },
         None => Config::embedded(DOCUMENTED),
-    }
+    };
+    let clients = peers.iter().map(|peer| Client::peer(peer));
+    let clients = clients.collect::<Result<Vec<_>, _>>()?;
+    config.services.iter_mut().for_each(|service| service.dataplane.clients = clients.clone());
+    Ok(config)
 }
 
 /// Why a configuration file cannot be used.

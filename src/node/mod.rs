@@ -1,6 +1,7 @@
 //! Assembles a node from its configuration and drives it: cores, listeners, drain, admin.
 
 mod admin;
+mod agent;
 mod core;
 pub mod lifecycle;
 mod listener;
@@ -125,7 +126,7 @@ impl Node {
         let servers = bind_servers(config, count, &mut watcher)?;
         // Never 0, which stands for no node.
         let node = RandomState::new().build_hasher().finish() | 1;
-        let addresses = servers.iter().map(|server| server.address).collect();
+        let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
         let slow_log = Arc::new(SlowLog::default());
         let places = Places::new(config.limits.links, config.limits.partial_bytes);
         let bells: Vec<_> = (0..count).map(|_| Arc::new(core::Bell::default())).collect();
@@ -155,6 +156,11 @@ impl Node {
                 slow_log: Arc::clone(&slow_log),
                 places: places.clone(),
             })?);
+        }
+        if agent::is_wanted(config) {
+            let agents = agent::agents(config, &addresses, &mut watcher)?;
+            let remotes = cores.iter().map(|core| core.remote.clone()).collect();
+            watcher.runtime().spawn(agent::run(agents, remotes));
         }
         let watching = watcher.start()?;
         let observed = Observed::new(&cores, slow_log, Arc::clone(&watching.reloads));

@@ -287,7 +287,8 @@ async fn begin_again(
         .await;
 }
 
-fn pauses() -> impl Iterator<Item = Duration> {
+/// Ever longer pauses between attempts.
+pub(super) fn pauses() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::new()
         .with_min_delay(FIRST_PAUSE)
         .with_max_delay(LONGEST_PAUSE)
