@@ -50,6 +50,10 @@ pub struct Client {
     /// Whether QUIC is tried on the same port before gRPC. Not a key: true of peers of the command
     /// line and of connections that a controller asks for.
     pub native_first: bool,
+    /// `exchange`: whether this node and the one at the other end tell each other the names of their
+    /// own clients, if the other agrees; this node's own key, of data plane clients over QUIC only.
+    /// Default false.
+    pub exchange: bool,
 }
 
 /// What a published node speaks (`release`).
@@ -83,17 +87,19 @@ impl Client {
             release: Release::default(),
             announce: false,
             native_first: false,
+            exchange: false,
         }
     }
 
     /// Another node, whose endpoint is all that is given: QUIC is tried first, and with `https://`
-    /// its certificate is checked.
+    /// its certificate is checked. Both tell each other the names of their clients.
     ///
     /// # Errors
     /// [`Diagnostics`] if `endpoint` is none.
     pub fn peer(endpoint: &str) -> Result<Self, Diagnostics> {
         let text = format!("{{\"endpoint\": {}}}", Quoted(endpoint));
-        Self::requested("peer", &text)
+        let client = Self::requested("peer", &text)?;
+        Ok(Self { exchange: true, announce: true, ..client })
     }
 
     /// A connection that a controller asks for, as its JSON. Members that releases put there as an
@@ -197,6 +203,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
     let metadata = section.optional("metadata", metadata::read);
     let release = section.optional("release", |v| v.choice(&RELEASES, Case::Sensitive));
     let announce = section.optional("announce", Value::boolean);
+    let exchange = section.optional("exchange", Value::boolean);
     read_ineffective(&mut section);
     section.finish();
     Some(Client {
@@ -215,6 +222,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
         release: release.unwrap_or_default(),
         announce: announce.unwrap_or_default(),
         native_first: false,
+        exchange: exchange.unwrap_or_default(),
     })
 }
 

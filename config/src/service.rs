@@ -221,11 +221,13 @@ fn read_clients(section: &mut Section<'_>, role: Role) -> Option<Blocks<Client>>
                 let endpoint = value.field("endpoint").unwrap_or(value);
                 return endpoint.expected("`http://host:port` or `https://host:port`");
             }
-            (Role::Controller, _) => &["release", "announce", "headers", "origin", "keepalive"],
+            (Role::Controller, _) => {
+                &["release", "announce", "exchange", "headers", "origin", "keepalive"]
+            }
             (Role::Dataplane, Scheme::Quic) => {
                 &["release", "announce", "headers", "origin", "keepalive"]
             }
-            (Role::Dataplane, Scheme::Http | Scheme::Https) => &[],
+            (Role::Dataplane, Scheme::Http | Scheme::Https) => &["exchange"],
         };
         let unused = ["proxy", "rate_limit", "request_timeout", "buffer_size"];
         for key in unused.iter().chain(more) {

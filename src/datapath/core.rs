@@ -33,12 +33,12 @@ pub struct CoreConfig {
     pub stalled: Duration,
     /// Longest message, or native frame, in bytes.
     pub message_bytes: usize,
-    /// Subscriptions that one link may have.
+    /// Subscriptions that one link of a client may have.
     pub subscriptions_per_link: usize,
+    /// Subscriptions that one link to another node may have.
+    pub subscriptions_per_node: usize,
     /// Subscriptions that all links of this core may have.
     pub subscriptions: usize,
-    /// Whether nodes of published releases are told of the names of this node's clients.
-    pub announces: bool,
     /// Seed of the table's hashing; see [`super::Table::new`].
     pub seed: u64,
 }
@@ -51,7 +51,7 @@ pub struct Core {
     pub(super) mail: Mailboxes,
     pub(super) counters: Arc<Counters>,
     pub(super) targets: Targets,
-    announcer: Option<Announcer>,
+    announcer: Announcer,
     policy: Policy,
     /// The first thing that the policy does not allow since it was asked for, for the log.
     violation: Option<Violation>,
@@ -150,7 +150,7 @@ impl Core {
             targets: Targets::default(),
             policy: Policy::default(),
             violation: None,
-            announcer: config.announces.then(Announcer::default),
+            announcer: Announcer::default(),
             slow_log,
             clocks: SlowClocks::new(config.slow_consumer),
             armed: None,
@@ -204,7 +204,7 @@ impl Core {
                 idle_sweeps: 0,
                 waiting: match framing {
                     Framing::Grpc | Framing::PublishedNode { .. } => Waiting::Task(None),
-                    Framing::Native | Framing::Node(_) => Waiting::Listed(false),
+                    Framing::Native | Framing::Node(..) => Waiting::Listed(false),
                 },
             }
         });
@@ -222,9 +222,7 @@ impl Core {
         self.counters.drop_copies(DropReason::LinkClosed, link.egress.messages());
         self.counters.subscriptions.sub(link.subscriptions.len() as u64);
         self.clocks.stop(id);
-        if let Some(announcer) = &mut self.announcer {
-            announcer.leave(id);
-        }
+        self.announcer.leave(id);
         let ends = link.subscriptions.drain();
         let mut changes = std::mem::take(&mut link.batch);
         changes.extend(ends.map(|(space, name)| Change::Unsubscribe(id, space, name)));
@@ -390,9 +388,7 @@ impl Core {
             match mail {
                 Mail::Change(ordered) => {
                     changes += ordered.changes().len();
-                    if let Some(announcer) = &mut self.announcer {
-                        ordered.changes().iter().for_each(|change| announcer.note(change));
-                    }
+                    self.note_changes(&ordered);
                     if let Some(link) = self.replica.apply(ordered) {
                         self.mail.send(link.core, Mail::Done(link));
                     }

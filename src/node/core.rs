@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::StartError;
 use super::listener::{CoreListener, take_quic};
 use super::uplink::Uplink;
-use super::{StartError, agent};
 use crate::datapath::{
     Act, Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Violation,
     Wake,
@@ -325,15 +325,14 @@ fn log_slow_consumer(slow: &SlowConsumer, left_out: u64) {
 
 fn core_config(config: &Config, cores: usize) -> CoreConfig {
     let limits = &config.limits;
-    let mut clients = config.services.iter().flat_map(|service| &service.dataplane.clients);
     CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
         slow_consumer: limits.slow_consumer,
         stalled: limits.stalled,
         message_bytes: limits.message_bytes,
         subscriptions_per_link: limits.subscriptions_per_link,
+        subscriptions_per_node: limits.subscriptions_per_node,
         subscriptions: limits.subscriptions.div_ceil(cores),
-        announces: clients.any(|client| client.announce) || agent::is_wanted(config),
         seed: RandomState::new().build_hasher().finish(),
     }
 }

@@ -250,7 +250,8 @@ fn bind_servers(
         info!(target: "slim_service::service", "starting service");
         for (index, server) in service.dataplane.servers.iter().enumerate() {
             let block = format!("{}.dataplane.servers[{index}]", service.id);
-            bound.push(start_server(&block, server, cores, watcher)?);
+            let exchanges = server.quic.exchanges(config.profile);
+            bound.push(start_server(&block, server, exchanges, cores, watcher)?);
         }
         info!(target: "slim", service = %service.id, "service started");
     }
@@ -260,6 +261,7 @@ fn bind_servers(
 fn start_server(
     block: &str,
     server: &Server,
+    exchanges: bool,
     cores: usize,
     watcher: &mut Watcher,
 ) -> Result<BoundServer, StartError> {
@@ -269,7 +271,7 @@ fn start_server(
     if server.auth != Auth::None && server.tls.is_none() {
         warn!(target: "slim", "Auth is enabled without TLS. This is not recommended.");
     }
-    let bound = bind_server(server, security, cores)?;
+    let bound = bind_server(server, security, exchanges, cores)?;
     info!(
         target: "slim_config::grpc::server",
         address = %bound.address,

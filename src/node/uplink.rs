@@ -21,9 +21,9 @@ use super::published::{Life, Published};
 use super::tls::TlsError;
 use super::watch::Watcher;
 use super::{StartError, security};
-use crate::datapath::LinkId;
+use crate::datapath::{LinkId, NodeLink};
 use crate::link::quic::{Dial, Dials, LinkEnd};
-use crate::link::routes::{Routes, follow};
+use crate::link::routes::{Routes, fixed, follow};
 use crate::link::{Host, Incident};
 use crate::trust::Credentials;
 
@@ -31,6 +31,7 @@ use crate::trust::Credentials;
 #[derive(Clone)]
 pub(super) struct Uplink {
     way: Arc<Way>,
+    kind: NodeLink,
     routes: Routes,
     state: Arc<watch::Sender<State>>,
     given_up: CancellationToken,
@@ -97,16 +98,19 @@ pub(super) fn uplinks(
             let block = format!("{}.dataplane.clients[{index}]", service.id);
             let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
             let routes = via.map(|route| route.name.clone());
-            links.extend([Uplink::new(client, &block, routes, watcher)?]);
+            let kind = if client.exchange { NodeLink::Exchange } else { NodeLink::Transit };
+            links.extend([Uplink::new(client, kind, &block, routes, watcher)?]);
         }
     }
     Ok(links)
 }
 
 impl Uplink {
-    /// A link to begin, and who may change it. `block` is where in the configuration.
+    /// A link to begin, and who may change it. `kind` is what is to be agreed over QUIC, `block`
+    /// is where in the configuration.
     pub(super) fn new(
         client: &Client,
+        kind: NodeLink,
         block: &str,
         routes: impl IntoIterator<Item = TextName>,
         watcher: &mut Watcher,
@@ -134,7 +138,8 @@ impl Uplink {
         let (state, seen) = watch::channel(State::Begun);
         let given_up = CancellationToken::new();
         let control = UplinkControl { routes: change, state: seen, given_up: given_up.clone() };
-        Ok((Self { way: Arc::new(way), routes, state: Arc::new(state), given_up }, control))
+        let (way, state) = (Arc::new(way), Arc::new(state));
+        Ok((Self { way, kind, routes, state, given_up }, control))
     }
 
     /// Keeps the link up from now on, as a task of this core.
@@ -194,6 +199,7 @@ impl Uplink {
                 remote,
                 server_name: name.clone(),
                 config: ClientConfig::clone(&config.load()),
+                kind: self.kind,
                 credentials: credentials.clone(),
                 opened,
                 ended,
@@ -221,7 +227,7 @@ impl Uplink {
     /// The life of an open link.
     async fn live(
         &self,
-        link: LinkId,
+        (link, kind): (LinkId, NodeLink),
         shown: &str,
         host: &Host,
         has_ended: oneshot::Receiver<LinkEnd>,
@@ -229,10 +235,13 @@ impl Uplink {
         const SPACES: [Encoding; 4] = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
         let finish = Finish { host, link };
         self.state.send_replace(State::Open);
-        info!(peer = shown, routes = self.routes.borrow().len(), "linked to another node");
+        // Names that nodes tell each other make routes needless.
+        let routes = if kind == NodeLink::Exchange { fixed([]) } else { self.routes.clone() };
+        let exchange = kind == NodeLink::Exchange;
+        info!(peer = shown, routes = routes.borrow().len(), exchange, "linked to another node");
         let ended = tokio::select! {
             ended = has_ended => ended.ok(),
-            () = follow(host, link, shown, &SPACES, self.routes.clone()) => None,
+            () = follow(host, link, shown, &SPACES, routes) => None,
         };
         drop(finish);
         ended.unwrap_or_else(|| LinkEnd { was_open: true, reason: "given up".to_owned() })

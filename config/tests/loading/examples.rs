@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use slim_config::{
     Auth, Config, Identity, Loaded, LogLevel, NamePattern, PolicyMode, PrincipalPattern, Profile,
-    Secret, System, TextPattern, TokenSource,
+    Quic, Secret, System, TextPattern, TokenSource,
 };
 
 fn folder() -> PathBuf {
@@ -126,7 +126,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(service.node_id, default.node_id);
     let (server, default) = (&service.dataplane.servers[0], &default.dataplane.servers[0]);
     assert_eq!(server.keepalive, default.keepalive);
-    assert_eq!(server.quic, default.quic);
+    assert_eq!(Quic { exchange: None, ..server.quic }, default.quic);
+    assert!(server.quic.exchanges(config.profile) && default.quic.exchanges(config.profile));
     assert_eq!(server.auth, Auth::None);
     assert_eq!(service.dataplane.routes[0].via, service.dataplane.clients[0].endpoint);
 }

@@ -26,27 +26,24 @@ impl Core {
         self.links.values().map(|link| link.egress.port())
     }
 
-    /// All names that clients of this node have subscribed to; none unless somebody is told of
-    /// them.
+    /// All names that clients of this node have subscribed to.
     pub fn client_names(&self) -> impl Iterator<Item = ClientName<'_>> {
-        self.announcer.iter().flat_map(|announcer| announcer.names())
+        self.announcer.names()
     }
 
     /// The client of this node that has subscribed to this name with its id, the newest if there
     /// are several.
     pub fn owner(&self, space: Space, name: &Name) -> Option<&Arc<Port>> {
-        self.replica.known().owners_of(space, name).iter().rev().find(|port| !port.is_node())
+        self.replica.known().owner(space, name)
     }
 
     /// The clients of this node that have subscribed to one of two names, whatever the ids, with
     /// an id, and to the other in any way: members of a channel under their own name.
     pub fn clients_of_both(&self, own: Prefix, channel: Prefix) -> usize {
         let table = self.replica.known();
-        let is_client = |port: &&Arc<Port>| !port.is_node();
         let owners: HashSet<LinkId> = Space::ALL
             .into_iter()
             .flat_map(|space| table.named_owners(space, own))
-            .filter(is_client)
             .map(|port| port.id())
             .collect();
         self.subscribers(channel).filter(|port| owners.contains(&port.id())).count()

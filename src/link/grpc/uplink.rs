@@ -14,10 +14,9 @@ use h2::{Ping, RecvStream, SendStream};
 use http::{HeaderValue, Request};
 use slim_compat_grpc::service::Service;
 use slim_compat_grpc::{
-    Detected, KeyShare, LinkKey, Negotiation, NegotiationError, Subscription, d6_subscription,
-    d20_subscription,
+    Detected, KeyShare, LinkKey, Negotiation, NegotiationError, d6_subscription, d20_subscription,
 };
-use slim_wire::{Encoding, TextName};
+use slim_wire::Encoding;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +25,7 @@ use tonic::{Code, Status};
 use super::reader::Reader;
 use super::stream::{Ended, OpenLink};
 use super::writer;
-use crate::datapath::{Framing, LinkId};
+use crate::datapath::{Announcement, Framing, LinkId};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 use crate::link::quic::LinkEnd;
@@ -222,9 +221,8 @@ where
     }
 }
 
-/// Names that the other end was told of, by the numbers of their subscriptions, until it
-/// acknowledges them.
-pub(super) type Asked = Rc<RefCell<HashMap<u64, Arc<TextName>>>>;
+/// What the other end was told, by the numbers of its subscriptions, until it acknowledges them.
+pub(super) type Asked = Rc<RefCell<HashMap<u64, Announcement>>>;
 
 /// So many are remembered; a node that never acknowledges is not told less.
 const ASKED: usize = 65_536;
@@ -299,33 +297,36 @@ impl Uplink<'_> {
         }
         let mut number = 0;
         loop {
-            let (change, name) =
+            let announcement =
                 poll_fn(|cx| self.host.core.borrow_mut().poll_announcement(self.link, cx)).await;
             number += 1;
-            self.tell(change, &name, number).await;
+            self.tell(announcement, number).await;
         }
     }
 
     /// Sends one subscription, once there is room for it.
-    async fn tell(&self, change: Subscription, name: &Arc<TextName>, number: u64) {
+    async fn tell(&self, announcement: Announcement, number: u64) {
         const STEP: Duration = Duration::from_millis(1);
+        let Announcement { change, text: Some(name), .. } = &announcement else {
+            return;
+        };
         while self.is_behind() {
             tokio::time::sleep(STEP).await;
         }
         match self.node.release {
             // An id that is too wide for the other end cannot be reached from there.
             PublishedRelease::V0_6 => {
-                if let Some(message) = d6_subscription(change, name) {
+                if let Some(message) = d6_subscription(*change, name) {
                     self.answer(message);
                 }
             }
             PublishedRelease::V2 => {
-                let mut asked = self.asked.borrow_mut();
-                if change == Subscription::Made && asked.len() < ASKED {
-                    asked.insert(number, Arc::clone(name));
-                }
                 let key = self.key.get().map(AsRef::as_ref);
-                self.answer(d20_subscription(change, name, number, key));
+                self.answer(d20_subscription(*change, name, number, key));
+                let mut asked = self.asked.borrow_mut();
+                if asked.len() < ASKED {
+                    asked.insert(number, announcement);
+                }
             }
         }
     }

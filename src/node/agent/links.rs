@@ -5,6 +5,7 @@ use slim_config::{Client, Endpoint};
 use slim_wire::TextName;
 use tokio::sync::watch;
 
+use crate::datapath::NodeLink;
 use crate::node::core::Remote;
 use crate::node::uplink::{State, Uplink, UplinkControl};
 use crate::node::watch::{Watcher, Watching};
@@ -90,7 +91,8 @@ impl Links {
         // With another configuration the link is begun anew, with the same routes.
         let names: Vec<_> = held.links.get(&endpoint).into_iter().flat_map(Link::names).collect();
         let (uplink, control) =
-            Uplink::new(&client, "controller", names, &mut watcher).map_err(failed)?;
+            Uplink::new(&client, NodeLink::LastHop, "controller", names, &mut watcher)
+                .map_err(failed)?;
         let state = control.state.clone();
         let watching = watcher.start().map_err(failed)?;
         let before = held.links.remove(&endpoint);

@@ -100,7 +100,7 @@ fn open(local: &Local, names: Arc<Names>) -> LinkId {
     core.subscribe(link, Encoding::D6, own.to_name(), Some(own.components()))
         .expect("an empty link may subscribe");
     core.submit(link);
-    core.announce(link, Encoding::D6);
+    core.report(link);
     core.flush();
     drop(core);
     local.host.tasks.spawn_local(live(Rc::clone(&local.host), link, own, names));
@@ -124,8 +124,11 @@ async fn live(host: Rc<Host>, link: LinkId, own: TextName, names: Arc<Names>) {
             core.poll_announcement(link, cx).map(Some)
         });
         match told.await {
-            Some((_, name)) if *name == own => {}
-            Some((change, name)) => names.note(change, &name),
+            Some(told) => {
+                if let Some(name) = told.text.filter(|name| **name != own) {
+                    names.note(told.change, &name);
+                }
+            }
             None => break,
         }
     }
