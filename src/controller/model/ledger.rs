@@ -91,10 +91,12 @@ pub struct Ledger {
     users: BTreeMap<String, usize>,
     /// Endpoints that the node was told to connect to.
     links: BTreeSet<String>,
-    /// When connections that are needed no more may be spoken of again.
-    links_after: Option<Instant>,
+    /// When the node may be told again what it does not need.
+    quiet_until: Option<Instant>,
     /// A command was sent since the node registered.
     greeted: bool,
+    /// The node was told since then that it needs nothing else.
+    pruned: bool,
     /// The node gives a result for each item, and can be told of connections that are needed no
     /// more.
     detailed: bool,
@@ -124,10 +126,14 @@ struct Failure {
 struct UnderWay {
     items: Vec<(Item, Option<Arc<str>>)>,
     links: Vec<String>,
+    prunes: bool,
 }
 
 /// A command stays far below what receivers take as one message (4 MiB).
 const COMMAND_BYTES: usize = 1024 * 1024;
+
+/// One that holds everything goes only to nodes that take larger ones (64 MiB).
+const WHOLE_BYTES: usize = 32 * 1024 * 1024;
 
 impl Ledger {
     /// Wants an item, whose connection is made with the client block `config`.
@@ -198,7 +204,8 @@ impl Ledger {
     /// The node has registered: what it knows is unknown, and it is told everything. `detailed`
     /// nodes give a result for each item, and can be told of connections that are needed no more.
     pub fn registered(&mut self, detailed: bool) {
-        (self.greeted, self.under_way, self.links_after) = (false, None, None);
+        (self.greeted, self.pruned) = (false, false);
+        (self.under_way, self.quiet_until) = (None, None);
         self.detailed = detailed;
         for (item, entry) in &mut self.entries {
             *entry = Entry::new(entry.config.take(), entry.told);
@@ -209,23 +216,30 @@ impl Ledger {
     /// What to tell the node now, unless an answer is awaited.
     ///
     /// The first command after a registration is sent even if it is empty. What has failed is
-    /// repeated by itself, one endpoint at a time, so that it does not stop the rest.
-    pub fn next(&mut self, now: Instant) -> Option<ConfigurationCommand> {
+    /// repeated by itself, one endpoint at a time, so that it does not stop the rest. If all that
+    /// there may be is known (`whole`), detailed nodes are told once that they need nothing else:
+    /// they may have it from an earlier life of this program.
+    pub fn next(&mut self, now: Instant, whole: bool) -> Option<ConfigurationCommand> {
         if self.under_way.is_some() {
             return None;
         }
-        let items = self.choose(now);
+        let prunes = whole && self.may_prune(now);
+        let everything =
+            || self.entries.iter().map(|(item, entry)| (item.clone(), entry.config.clone()));
+        let items = if prunes { everything().collect() } else { self.choose(now) };
         let links = self.unneeded(now);
-        if items.is_empty() && links.is_empty() && self.greeted {
+        if items.is_empty() && links.is_empty() && !prunes && self.greeted {
             return None;
         }
         self.greeted = true;
-        let mut command = ConfigurationCommand { detailed: self.detailed, ..Default::default() };
+        self.pruned |= prunes;
+        let (detailed, complete) = (self.detailed, prunes);
+        let mut command = ConfigurationCommand { detailed, complete, ..Default::default() };
         command.connections_to_delete.clone_from(&links);
         for (item, config) in &items {
             self.add(&mut command, item, config.as_ref());
         }
-        self.under_way = Some(UnderWay { items, links });
+        self.under_way = Some(UnderWay { items, links, prunes });
         Some(command)
     }
 
@@ -253,8 +267,14 @@ impl Ledger {
         of_endpoint.map_while(take).collect()
     }
 
+    fn may_prune(&self, now: Instant) -> bool {
+        let is_quiet = self.quiet_until.is_some_and(|at| now < at);
+        let size = self.entries.iter().map(|(item, entry)| size(item, entry.config.as_deref()));
+        self.detailed && !self.pruned && !is_quiet && size.sum::<usize>() <= WHOLE_BYTES
+    }
+
     fn unneeded(&self, now: Instant) -> Vec<String> {
-        if self.links_after.is_some_and(|at| now < at) {
+        if self.quiet_until.is_some_and(|at| now < at) {
             return Vec::new();
         }
         self.links.iter().filter(|link| !self.users.contains_key(*link)).cloned().collect()
@@ -286,13 +306,14 @@ impl Ledger {
 
     /// Takes the answer to the last command. Returns what the node does not have any more.
     pub fn answered(&mut self, answer: &Answer, now: Instant, retries: Retries) -> Vec<Item> {
-        let Some(UnderWay { items, links }) = self.under_way.take() else {
+        let Some(UnderWay { items, links, prunes }) = self.under_way.take() else {
             return Vec::new();
         };
         self.acknowledged += 1;
         let results = Results::new(answer);
-        if matches!(answer, Answer::Failed(_) | Answer::Silence) && !links.is_empty() {
-            self.links_after = Some(now + retries.longest);
+        if matches!(answer, Answer::Failed(_) | Answer::Silence) && (prunes || !links.is_empty()) {
+            self.quiet_until = Some(now + retries.longest);
+            self.pruned &= !prunes;
         } else {
             let gone = links.iter().filter(|link| !self.users.contains_key(*link));
             gone.for_each(|link| _ = self.links.remove(link));
@@ -324,15 +345,16 @@ impl Ledger {
         removed
     }
 
-    /// When there is something to tell next, if no answer is awaited.
-    pub fn due(&self) -> Option<Due> {
+    /// When there is something to tell next, if no answer is awaited; `whole` as for
+    /// [`Ledger::next`].
+    pub fn due(&self, now: Instant, whole: bool) -> Option<Due> {
         if self.under_way.is_some() {
             return None;
         }
         let times = self.due.iter().map(|item| self.entries[item].failure.as_ref());
         let first = times.map(|failure| failure.map(|failure| failure.retry_at)).min();
         match first {
-            _ if !self.greeted => Some(Due::Now),
+            _ if !self.greeted || (whole && self.may_prune(now)) => Some(Due::Now),
             Some(None) => Some(Due::Now),
             Some(Some(at)) => Some(Due::At(at)),
             None => self.unneeded_due(),
@@ -341,7 +363,7 @@ impl Ledger {
 
     fn unneeded_due(&self) -> Option<Due> {
         let any = self.links.iter().any(|link| !self.users.contains_key(link));
-        any.then(|| self.links_after.map_or(Due::Now, Due::At))
+        any.then(|| self.quiet_until.map_or(Due::Now, Due::At))
     }
 
     /// A mark for [`Ledger::compare`].

@@ -14,7 +14,7 @@ mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::address::endpoint_in;
 pub use self::ledger::{Answer, Due, Item, Ledger, Progress, Retries};
@@ -34,11 +34,15 @@ pub struct Limits {
     pub reports: usize,
     /// How failures are repeated.
     pub retries: Retries,
+    /// How long nodes have to come after this program starts, before others are told that they
+    /// need nothing but what they are told.
+    pub grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { nodes: 4096, reports: 65_536, retries: Retries::default() }
+        let (retries, grace) = (Retries::default(), Duration::from_secs(30));
+        Self { nodes: 4096, reports: 65_536, retries, grace }
     }
 }
 
@@ -46,6 +50,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Model {
     limits: Limits,
+    begun: Instant,
     state: State,
     nodes: BTreeMap<String, Node>,
     /// Who reports a name.
@@ -65,8 +70,10 @@ struct Node {
     live: Option<u64>,
     /// Since when it has no stream.
     lost: Option<Instant>,
-    /// All that it has to report was reported.
+    /// All that it has to report was reported since it registered.
     complete: bool,
+    /// The same of any of its streams.
+    heard: bool,
     reports: BTreeMap<Arc<RouteName>, Report>,
     /// Names for which what is wanted has to be worked out anew.
     marked: BTreeSet<Arc<RouteName>>,
@@ -78,6 +85,7 @@ impl Model {
     pub fn new(state: State, limits: Limits, now: Instant) -> Self {
         let mut model = Self {
             limits,
+            begun: now,
             state: State::default(),
             nodes: BTreeMap::new(),
             reporters: BTreeMap::new(),
@@ -124,10 +132,7 @@ impl Model {
             }
             Change::PutRoute(record) => self.put_route(record),
             Change::DeleteRoute(id) => self.delete_route(&id),
-            Change::PutChannel(record) => {
-                self.state.channels.insert(record.name.clone(), record);
-            }
-            Change::DeleteChannel(name) => _ = self.state.channels.remove(&name),
+            Change::PutChannel(_) | Change::DeleteChannel(_) => self.state.apply(&change),
         }
     }
 

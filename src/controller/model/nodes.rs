@@ -70,7 +70,8 @@ impl Model {
         now: Instant,
     ) -> Option<ConfigurationCommand> {
         self.work_out(id);
-        self.of_stream(id, generation)?.ledger.next(now)
+        let whole = self.is_whole(id, now);
+        self.of_stream(id, generation)?.ledger.next(now, whole)
     }
 
     /// Takes the answer of a node to the last command.
@@ -86,9 +87,17 @@ impl Model {
     }
 
     /// When a node is to be told something.
-    pub fn due(&mut self, id: &str, generation: u64) -> Option<Due> {
+    pub fn due(&mut self, id: &str, generation: u64, now: Instant) -> Option<Due> {
         self.work_out(id);
-        self.of_stream(id, generation)?.ledger.due()
+        let whole = self.is_whole(id, now);
+        self.of_stream(id, generation)?.ledger.due(now, whole)
+    }
+
+    /// Whether what is wanted of a node is all there can be: every other node has reported its
+    /// clients at least once, and those had time to come that this program does not know yet.
+    fn is_whole(&self, id: &str, now: Instant) -> bool {
+        let heard = |(other, node): (&String, &super::Node)| other == id || node.heard;
+        now >= self.begun + self.limits.grace && self.nodes.iter().all(heard)
     }
 
     /// A mark for [`Model::compare`].

@@ -74,7 +74,7 @@ impl Model {
     /// A node has reported everything since it registered: what it did not repeat is gone.
     pub fn complete(&mut self, id: &str, generation: u64) {
         let Some(node) = self.of_stream(id, generation) else { return };
-        node.complete = true;
+        (node.complete, node.heard) = (true, true);
         let stale = node.reports.iter().filter(|(_, report)| report.stale);
         let stale: Vec<_> = stale.map(|(name, _)| Arc::clone(name)).collect();
         stale.iter().for_each(|name| self.forget(id, name));
@@ -87,7 +87,7 @@ impl Model {
             self.report(id, generation, name);
         }
         let Some(node) = self.of_stream(id, generation) else { return };
-        node.complete = true;
+        (node.complete, node.heard) = (true, true);
         let gone = node.reports.iter().filter(|(name, report)| {
             !names.contains(&***name) && (report.stale || report.sequence <= asked)
         });
@@ -155,7 +155,7 @@ impl Model {
 
     /// Whether every node, connected or not, has told at least once who its clients are.
     pub fn has_heard_of_all(&self) -> bool {
-        self.nodes.values().all(|node| node.complete)
+        self.nodes.values().all(|node| node.heard)
     }
 
     /// Whether any node is connected.

@@ -32,7 +32,7 @@ pub(super) async fn drive(hub: Arc<Hub>, stream: Arc<Stream>) {
             hub.update(|model| model.answered(id, generation, &answer, Instant::now()));
             continue;
         }
-        let due = hub.quietly(|model| model.due(id, generation));
+        let due = hub.quietly(|model| model.due(id, generation, Instant::now()));
         let at = match due {
             Some(Due::Now) => continue,
             Some(Due::At(at)) => Some(at),
