@@ -8,10 +8,10 @@ mod listener;
 mod metrics;
 mod published;
 mod reload;
-mod security;
+pub(crate) mod security;
 pub(crate) mod tls;
 mod uplink;
-mod watch;
+pub(crate) mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;

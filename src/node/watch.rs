@@ -49,14 +49,14 @@ pub(super) struct Outcomes {
 
 /// Looks at files, on a thread of its own, so that no core waits for a disk. What else has to be
 /// done beside the cores, such as fetching keys, is done there too.
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     runtime: Option<Runtime>,
     watched: Vec<Box<dyn Watched>>,
     has_tasks: bool,
 }
 
 /// The watcher's thread; it ends soon after this is dropped.
-pub(super) struct Watching {
+pub(crate) struct Watching {
     pub(super) reloads: Arc<Reloads>,
     now: Arc<Notify>,
     _stop: Option<DropGuard>,
@@ -70,7 +70,7 @@ impl Watching {
 }
 
 impl Watcher {
-    pub(super) fn new() -> Result<Self, StartError> {
+    pub(crate) fn new() -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let system = |source| StartError::System { what: "the runtime of the watcher", source };
         Ok(Self { runtime: Some(runtime.map_err(system)?), watched: Vec::new(), has_tasks: false })
@@ -88,7 +88,7 @@ impl Watcher {
     }
 
     /// Starts the thread, if there is anything to do.
-    pub(super) fn start(mut self) -> Result<Watching, StartError> {
+    pub(crate) fn start(mut self) -> Result<Watching, StartError> {
         let (reloads, now) = (Arc::<Reloads>::default(), Arc::<Notify>::default());
         if self.watched.is_empty() && !self.has_tasks {
             return Ok(Watching { reloads, now, _stop: None });
