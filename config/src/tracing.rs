@@ -1,5 +1,6 @@
 use crate::client::{self, Client};
 use crate::endpoint::{Endpoint, Scheme};
+use crate::section::Section;
 use crate::value::{Case, Value};
 
 /// What is logged and traced (reference of 0.6, `tracing`).
@@ -93,18 +94,17 @@ pub(crate) fn read(value: Value<'_>) -> Option<Tracing> {
         display_thread_ids: section
             .optional("display_thread_ids", Value::boolean)
             .unwrap_or(default.display_thread_ids),
-        opentelemetry: section
-            .optional("opentelemetry", read_opentelemetry)
-            .unwrap_or(default.opentelemetry),
+        opentelemetry: read_opentelemetry(&mut section, default.opentelemetry),
     };
     section.ineffective("filter", "`log_level` alone decides", Value::owned_text);
     section.finish();
     Some(tracing)
 }
 
-fn read_opentelemetry(value: Value<'_>) -> Option<OpenTelemetry> {
-    let default = OpenTelemetry::default();
-    let mut section = value.section()?;
+/// The block `opentelemetry` of a section; `default` without it, and for what it leaves out.
+pub(crate) fn read_opentelemetry(outer: &mut Section<'_>, default: OpenTelemetry) -> OpenTelemetry {
+    let block = outer.child("opentelemetry").and_then(|value| value.section());
+    let Some(mut section) = block else { return default };
     let opentelemetry = OpenTelemetry {
         enabled: section.optional("enabled", Value::boolean).unwrap_or(default.enabled),
         grpc: section.optional("grpc", read_collector).unwrap_or(default.grpc),
@@ -122,7 +122,7 @@ fn read_opentelemetry(value: Value<'_>) -> Option<OpenTelemetry> {
             .unwrap_or(default.metrics_interval_secs),
     };
     section.finish();
-    Some(opentelemetry)
+    opentelemetry
 }
 
 fn read_collector(value: Value<'_>) -> Option<Client> {
@@ -131,7 +131,8 @@ fn read_collector(value: Value<'_>) -> Option<Client> {
         let endpoint = value.field("endpoint").unwrap_or(value);
         return endpoint.expected("`http://host:port` or `https://host:port` of a collector");
     }
-    for key in ["proxy", "rate_limit", "buffer_size", "metadata", "release", "announce"] {
+    for key in ["proxy", "rate_limit", "buffer_size", "metadata", "release", "announce", "exchange"]
+    {
         if let Some(field) = value.field(key) {
             field.warn("valid, but without effect on a collector", None);
         }

@@ -9,7 +9,7 @@ use crate::diagnostics::{Diagnostics, Findings, Position};
 use crate::load::LoadError;
 use crate::profile::{self, Profile};
 use crate::sources::{self, Sources, System};
-use crate::tracing::LogLevel;
+use crate::tracing::{self, LogLevel, OpenTelemetry};
 use crate::tree::{self, Kind, Node};
 use crate::value::Value;
 
@@ -30,6 +30,9 @@ pub struct ControllerConfig {
     /// `profile`: default `compat`. With `hardened` an API that other machines reach needs TLS,
     /// and clients that show who they are. This program's own key.
     pub profile: Profile,
+    /// `opentelemetry`: as a node has it in `tracing`, with the name `slim-controller` by default.
+    /// This program's own key.
+    pub opentelemetry: OpenTelemetry,
 }
 
 /// A configuration, and what its author should know about it.
@@ -88,6 +91,8 @@ fn read(
     let southbound = api::read(&mut section, SOUTHBOUND, variables);
     let database = section.child("database").map_or(Some(Database::default()), database::read);
     let profile = section.optional("profile", profile::read).unwrap_or_default();
+    let named = OpenTelemetry { service_name: "slim-controller".into(), ..Default::default() };
+    let opentelemetry = tracing::read_opentelemetry(&mut section, named);
     let outer = [section.child("reconciler"), section.child("logging")];
     section.finish();
     let [reconciler, log] = outer;
@@ -112,6 +117,7 @@ fn read(
         reconciler: reconciler.unwrap_or_default(),
         database: database?,
         profile,
+        opentelemetry,
     })
 }
 
