@@ -250,6 +250,33 @@ fn what_the_control_plane_asks_of_a_moderator_is_typed() {
     comes_back(&message);
 }
 
+#[test]
+fn what_a_published_node_says_for_a_controller_is_typed() {
+    let file = include_str!("vectors/control-plane-0.6.0.json");
+    let captured: Value = serde_json::from_str(file).expect("JSON");
+    let named = |text: &str| Box::new(FullName::from(&text.parse().expect("a name")));
+    let channel = named("agntcy/ns/mTTe9bQHv1EhnPemtz");
+    let moderator = named("agntcy/ns/client-9/123");
+    let participant = || Some(named("agntcy/ns/client-2"));
+    for (what, content) in [
+        ("create", Content::JoinRequest { channel, moderator, mls: true, as_moderator: true }),
+        ("invite", Content::DiscoveryRequest { requester: None, participant: participant() }),
+        ("remove", Content::LeaveRequest { participant: participant(), delete_group: false }),
+        ("delete", Content::LeaveRequest { participant: None, delete_group: true }),
+    ] {
+        let message = from_hex(captured[what].as_str().expect("hex"));
+        let (head, session, payload) = native(&message);
+        assert_eq!(session.content, content);
+        assert_eq!(session.kind, SessionKind::Group);
+        assert_eq!(session.identity.as_deref(), Some("secret:control-plane"));
+        assert!(session.metadata.is_empty() && payload.is_empty(), "{what}");
+        assert_eq!(head.ids().session, 1_244_337_836);
+        let controller: TextName = "controller/controller/controller/0".parse().expect("a name");
+        assert_eq!(head.source(), controller.to_name());
+        comes_back(&message);
+    }
+}
+
 fn comes_back(message: &[u8]) {
     let back = native_to_d6(&d6_to_native(message, 5).expect("a frame")).expect("a message");
     assert_eq!(canonical(&back), canonical(message));

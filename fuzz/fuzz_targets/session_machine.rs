@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use slim_quic::identity::{Identity, IdentityError, Principal, Standing, TokenCheck, TokenSource};
 use slim_quic::mls::Factory;
 use slim_quic::session::{
-    Config, Endpoint, Limits, LinkId, Now, Output, Packet, Publication, Setup,
+    Config, ControlPlane, Endpoint, Limits, LinkId, Now, Output, Packet, Publication, Setup,
 };
 use slim_wire::session::{Content, access};
 use slim_wire::{Class, Flags, Id, Name, SessionIds, TextName};
@@ -113,6 +113,7 @@ fuzz_target!(|operations: Vec<Operation>| {
         name: "org/ns/app/1".parse().expect("a name"),
         mls: Box::new(Factory::new(identity.clone())),
         store: false,
+        control_plane: ControlPlane::FromSubject("anybody".into()),
         identity,
         rng: Box::new(StdRng::seed_from_u64(7)),
         limits: Limits { sessions: 8, inbox_messages: INBOX, ..Limits::default() },

@@ -11,5 +11,6 @@ pub use self::app::{App, AppError, AppOptions, Operation, PublishOptions, Sessio
 pub use self::link::{LinkOptions, Trust};
 pub use crate::identity::Identity;
 pub use crate::session::{
-    CloseReason, Config, Context, Event, Limits, LinkId, Member, SessionError,
+    CloseReason, Config, Context, ControlCounts, ControlPlane, Event, Limits, LinkId, Member,
+    SessionError,
 };

@@ -7,6 +7,7 @@ use slim_compat_grpc::Subscription;
 use slim_wire::{Name, Space, TextName};
 use smallvec::SmallVec;
 
+use super::core::ClientName;
 use super::port::LinkId;
 use super::replica::Change;
 
@@ -37,13 +38,15 @@ pub(super) enum Audience {
     Published(Space),
     /// A node of this kind: all, and how recent they are.
     Exchange,
+    /// The control plane: those whose texts are known.
+    ControlPlane,
 }
 
 impl Audience {
     fn hears_of(self, space: Space) -> bool {
         match self {
             Self::Published(own) => own == space,
-            Self::Exchange => true,
+            Self::Exchange | Self::ControlPlane => true,
         }
     }
 }
@@ -127,6 +130,16 @@ impl Announcer {
                 wake(*link);
             }
         }
+    }
+
+    /// All names, with who has them.
+    pub(super) fn names(&self) -> impl Iterator<Item = ClientName<'_>> {
+        self.names.iter().map(|((space, name), Known { links, text })| ClientName {
+            space: *space,
+            name: *name,
+            text: text.as_ref(),
+            links,
+        })
     }
 
     /// From now on the link is told of names.
@@ -218,7 +231,9 @@ impl Listener {
 
     fn tell(&mut self, key: Key, known: &Known, recency: u32) -> Option<Announcement> {
         let news = match (self.audience, self.told.get(&key)) {
-            (Audience::Published(_), told) => told.is_none() && known.text.is_some(),
+            (Audience::Published(_) | Audience::ControlPlane, told) => {
+                told.is_none() && known.text.is_some()
+            }
             (Audience::Exchange, told) => told.is_none_or(|told| told.recency < recency),
         };
         if !news {

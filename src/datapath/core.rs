@@ -7,6 +7,7 @@ use bytes::Bytes;
 use slim_compat_grpc::LinkKey;
 use slim_wire::{Class, Encoding, Envelope, Name, Space};
 use slotmap::SlotMap;
+use tracing::{Span, info_span};
 
 use super::announce::Announcer;
 use super::counters::{Counters, DropReason};
@@ -18,7 +19,9 @@ use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
+use crate::telemetry::SPANS;
 
+pub use self::inspect::ClientName;
 pub use self::subscriptions::SubscribeError;
 
 /// What an operator may choose about a core.
@@ -82,6 +85,8 @@ pub(super) struct Link {
     pub(super) egress: Egress,
     /// What the policy allows it.
     view: View,
+    /// The link's life as a trace.
+    _trace: Span,
     subscriptions: HashSet<(Space, Name)>,
     batch: Vec<Change>,
     submitted: bool,
@@ -162,6 +167,17 @@ impl Core {
         }
     }
 
+    /// From now on has the limits of subscriptions and of slow and stalled links. What links have
+    /// already stays theirs. The other settings stay as they were.
+    pub fn set_limits(&mut self, config: &CoreConfig) {
+        self.config.subscriptions_per_link = config.subscriptions_per_link;
+        self.config.subscriptions = config.subscriptions;
+        self.config.slow_consumer = config.slow_consumer;
+        self.config.stalled = config.stalled;
+        self.clocks.set_limit(config.slow_consumer);
+        (self.next_sweep, self.rearm) = (None, true);
+    }
+
     /// Judges links that are opened from now on by another policy than the open one.
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {
@@ -189,11 +205,14 @@ impl Core {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
         let view = self.policy.view(&principal);
+        // Never entered: what is said of messages is not said of their link.
+        let trace = info_span!(target: SPANS, parent: None, "link", peer, %principal, ?framing);
         let key = self.links.insert_with_key(|key| {
             let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
                 view,
+                _trace: trace,
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,
@@ -347,6 +366,16 @@ impl Core {
                 Poll::Pending
             }
             None => Poll::Pending,
+        }
+    }
+
+    /// Lets the link end once its queue is empty.
+    pub fn finish_link(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id.key)
+            && link.state == LinkState::Open
+        {
+            link.state = LinkState::Finishing;
+            link.wake(&mut self.ready);
         }
     }
 
@@ -519,6 +548,7 @@ impl Link {
     }
 }
 
+mod inspect;
 mod subscriptions;
 #[cfg(test)]
 mod tests;

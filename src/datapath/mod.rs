@@ -23,7 +23,7 @@ mod table;
 mod violation;
 
 pub use self::announce::Announcement;
-pub use self::core::{Core, CoreConfig, Departure, Fate, SubscribeError};
+pub use self::core::{ClientName, Core, CoreConfig, Departure, Fate, SubscribeError};
 pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
 pub use self::egress::{Chunk, DATAGRAMS, Egress};
 pub use self::forward::Forwarded;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use slim_wire::limits::HEADER_BYTES;
 use slim_wire::{Class, Encoding, Envelope, Header};
-use slotmap::DefaultKey;
+use slotmap::{DefaultKey, Key as _};
 
 use crate::policy::Principal;
 
@@ -20,6 +20,13 @@ pub struct LinkId {
     pub core: CoreId,
     /// The generational slot on that core.
     pub(super) key: DefaultKey,
+}
+
+impl LinkId {
+    /// A number of its own for as long as the link lasts.
+    pub fn number(self) -> u64 {
+        (u64::from(self.core.0) << 56) ^ self.key.data().as_ffi()
+    }
 }
 
 impl fmt::Display for LinkId {

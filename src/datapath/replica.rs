@@ -90,6 +90,11 @@ impl Replica {
         Self { table: Table::new(seed), next: 0 }
     }
 
+    /// The table, to look at.
+    pub fn known(&self) -> &Table {
+        &self.table
+    }
+
     /// The table, for matching.
     pub fn table(&mut self) -> &mut Table {
         &mut self.table

@@ -108,6 +108,24 @@ impl Table {
         }
     }
 
+    /// The client of this node that has subscribed to this name with its id, the newest if there
+    /// are several.
+    pub fn owner(&self, space: Space, name: &Name) -> Option<&Arc<Port>> {
+        let holders = self.ids.get(&(space, *name)).into_iter().flatten();
+        let clients = holders.filter(|holder| !holder.port.is_node());
+        clients.max_by_key(|holder| holder.recency).map(|holder| &holder.port)
+    }
+
+    /// The clients of this node that have subscribed to the name with some id.
+    pub fn named_owners(&self, space: Space, prefix: Prefix) -> impl Iterator<Item = &Arc<Port>> {
+        self.prefixes.get(&(space, prefix)).into_iter().flat_map(Members::owners)
+    }
+
+    /// The links that have subscribed to the name, with an id or without.
+    pub fn subscribers(&self, space: Space, prefix: Prefix) -> impl Iterator<Item = &Arc<Port>> {
+        self.prefixes.get(&(space, prefix)).into_iter().flat_map(Members::ports)
+    }
+
     /// Another space in which the destination's name is known.
     pub fn elsewhere(&self, header: &Header) -> Option<Space> {
         let own = header.encoding.space();

@@ -16,6 +16,7 @@
 
 #[cfg(test)]
 mod captured;
+mod control_plane;
 mod error;
 mod jwt;
 mod shared_secret;
@@ -24,6 +25,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use self::control_plane::{CONTROL_PLANE, ControlPlaneTokens};
 pub use self::error::IdentityError;
 pub use self::jwt::{Algorithm, Jwt, JwtCheck, JwtClaims, JwtRules, Keys, SigningKey, StaticJwt};
 pub use self::shared_secret::{Compat, SharedSecret};

@@ -85,10 +85,16 @@ pub enum SessionError {
         /// Who was to be removed.
         name: Box<FullName>,
     },
+    /// Who was invited was removed before it was a member.
+    #[error("the invitation of {name} was withdrawn")]
+    Withdrawn {
+        /// Who was invited.
+        name: Box<FullName>,
+    },
     /// Only a moderator does that.
     #[error("only the moderator of a group can {what} participants")]
     NotModerator {
-        /// `invite` or `remove`.
+        /// `invite`, `remove` or `remove all`.
         what: &'static str,
     },
     /// Only groups have participants.
@@ -156,7 +162,8 @@ pub enum CloseReason {
     /// The app deleted it.
     #[error("session closed: session already closed")]
     Deleted,
-    /// The moderator removed this app, or closed the group.
+    /// The moderator removed this app, or closed the group; or this app is the moderator, and the
+    /// control plane had it close the group.
     #[error("error receiving message: application channel closed")]
     Removed,
     /// The peer of a point-to-point session has ended it.
@@ -204,7 +211,9 @@ impl SessionError {
             Self::Refused { .. } => {
                 "check the identities of both apps: each needs one of its own, that the other accepts"
             }
-            Self::AlreadyMember { .. } | Self::NotMember { .. } => "see the participants",
+            Self::AlreadyMember { .. } | Self::NotMember { .. } | Self::Withdrawn { .. } => {
+                "see the participants"
+            }
             Self::NotModerator { .. } => "ask the app that created the group",
             Self::NotGroup { .. } => "create a group session for more than two",
             Self::Full { .. } => "wait until messages have left",

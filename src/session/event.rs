@@ -3,6 +3,7 @@ use slim_wire::session::{FullName, RosterMember};
 use slim_wire::{Name, TextName};
 
 use super::config::Config;
+use super::control::Controlled;
 use super::error::{CloseReason, SessionError};
 use super::packet::Packet;
 use crate::identity::IdentityError;
@@ -39,6 +40,8 @@ pub enum Output {
     Rejected(Name, IdentityError),
     /// What became of an invitation or a removal.
     Completed(Ticket, Result<(), SessionError>),
+    /// What became of a request of the control plane.
+    Controlled(Box<Controlled>),
 }
 
 /// What there is to read of a session, in order.
@@ -98,7 +101,7 @@ pub struct SessionInfo {
     pub destination: Option<FullName>,
     /// What it was created with; of sessions that others opened, what applies here.
     pub config: Config,
-    /// Whether this app created it.
+    /// Whether this app created it, by itself or for the control plane.
     pub initiator: bool,
     /// Unordered messages that were dropped because the app did not ask for those before.
     pub dropped: u64,

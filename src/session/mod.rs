@@ -12,6 +12,7 @@
 
 mod binding;
 mod config;
+mod control;
 mod endpoint;
 mod error;
 mod event;
@@ -27,6 +28,7 @@ mod saved;
 use std::time::{Instant, SystemTime};
 
 pub use self::config::{Config, Kind, Limits, Reliability};
+pub use self::control::{ControlCounts, ControlPlane, ControlRequest, Controlled};
 pub use self::endpoint::{Endpoint, Setup, Subscription};
 pub use self::error::{CloseReason, SessionError};
 pub use self::event::{Context, Event, LinkId, Member, Output, Publication, SessionInfo, Ticket};

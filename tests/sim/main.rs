@@ -11,6 +11,7 @@ mod exchange;
 #[path = "../support/model_mls.rs"]
 mod model_mls;
 
+mod control;
 mod node;
 mod oracle;
 mod plant;
@@ -72,6 +73,7 @@ fn play(world: &mut World) {
         world.oracle.violate(full);
     }
     settle(world, PATIENCE);
+    world.check_removed();
 }
 
 /// Waits until all that was begun has ended.

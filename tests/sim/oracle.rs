@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slim_quic::session::{
-    CloseReason, Config, Context, Event, Kind, SessionError, SessionInfo, Ticket,
+    CloseReason, Config, Context, ControlRequest, Controlled, Event, Kind, SessionError,
+    SessionInfo, Ticket,
 };
-use slim_wire::Name;
+use slim_wire::session::Content;
+use slim_wire::{Name, Prefix, SessionIds};
 
 /// One app's part in one session, from its opening to its end.
 pub(crate) struct Party {
@@ -56,6 +58,12 @@ pub(crate) struct Oracle {
     current: BTreeMap<(Name, u32), usize>,
     messages: Vec<Message>,
     requests: BTreeMap<(Name, Ticket), Request>,
+    /// Requests of the control plane that were begun, by who has, and whether they have an outcome.
+    asked: BTreeMap<(Name, u32, u32), bool>,
+    /// Names that the control plane had a moderator remove, and nobody has invited since.
+    dismissed: BTreeSet<(Name, u32, Prefix)>,
+    /// Parties whose group the control plane had them delete.
+    ending: BTreeSet<usize>,
     /// When the removal of an app from a session was complete.
     removed: BTreeMap<(u32, Name), Duration>,
     pub(crate) violation: Option<String>,
@@ -139,8 +147,44 @@ impl Oracle {
     }
 
     /// Whoever has this name, or the prefix of it, may become a member again.
-    pub(crate) fn invited(&mut self, session: u32, name: Name) {
+    pub(crate) fn invited(&mut self, by: Name, session: u32, name: Name) {
+        self.dismissed.remove(&(by, session, name.prefix));
         self.removed.retain(|(of, removed), _| *of != session || removed.prefix != name.prefix);
+    }
+
+    /// An app has begun with a request of the control plane.
+    pub(crate) fn asked(&mut self, app: Name, ids: SessionIds, content: &Content) {
+        if self.asked.insert((app, ids.session, ids.message), false).is_some() {
+            return self.violate(format!("{}: {ids:?} is executed for the second time", app.id));
+        }
+        match content {
+            Content::DiscoveryRequest { participant: Some(name), .. } => {
+                self.invited(app, ids.session, name.name);
+            }
+            Content::LeaveRequest { participant: Some(name), .. } => {
+                self.dismissed.insert((app, ids.session, name.name.prefix));
+            }
+            _ => {}
+        }
+    }
+
+    /// What became of a request of the control plane. Some are not begun.
+    pub(crate) fn controlled(&mut self, app: Name, controlled: &Controlled) {
+        let Controlled { ids, request, result } = controlled;
+        let done = self.asked.get_mut(&(app, ids.session, ids.message));
+        if done.is_some_and(|done| std::mem::replace(done, true)) {
+            self.violate(format!("{}: {ids:?} is done for the second time", app.id));
+        }
+        if let (ControlRequest::Delete, Ok(())) = (request, result)
+            && let Some(party) = self.party(app, ids.session)
+        {
+            self.ending.insert(party);
+        }
+    }
+
+    /// Names that are not to be members, with the moderators and sessions.
+    pub(crate) fn dismissed(&self) -> Vec<(Name, u32, Prefix)> {
+        self.dismissed.iter().copied().collect()
     }
 
     pub(crate) fn deleted(&mut self, app: Name, session: u32) {
@@ -155,6 +199,7 @@ impl Oracle {
             (party.open, party.gave_up) = (false, true);
         }
         self.requests.retain(|(of, _), _| *of != app);
+        self.asked.retain(|(of, ..), _| *of != app);
     }
 
     // What apps are told.
@@ -264,6 +309,13 @@ impl Oracle {
         if let Some(((app, ticket), request)) = open {
             let session = request.session;
             return Some(format!("{app}: session {session}: {ticket:?} has no result"));
+        }
+        if let Some(((app, session, request), _)) = self.asked.iter().find(|(_, done)| !**done) {
+            return Some(format!("{app}: session {session}: request {request} has no result"));
+        }
+        if let Some(party) = self.ending.iter().find(|party| self.parties[**party].open) {
+            let Party { app, session, .. } = &self.parties[*party];
+            return Some(format!("{app}: session {session} was deleted and has not ended"));
         }
         self.messages.iter().enumerate().find_map(|(index, message)| self.missing(index, message))
     }

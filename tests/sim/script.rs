@@ -16,6 +16,8 @@ pub(crate) enum Operation {
     /// In a group that this app moderates.
     Invite(usize, usize),
     Any,
+    /// Of the control plane.
+    Control,
 }
 
 impl World {
@@ -52,6 +54,7 @@ impl World {
             };
             self.schedule(at, Happening::Accident(accident));
         }
+        self.plan_control();
     }
 
     pub(crate) fn operate(&mut self, operation: Operation) {
@@ -67,6 +70,7 @@ impl World {
                     self.invite(slot, session, &name);
                 }
             }
+            Operation::Control => self.control(),
             Operation::Any => match self.rng.random_range(0..100) {
                 0..5 => {
                     let slot = self.rng.random_range(0..self.apps.len());
@@ -158,7 +162,7 @@ impl World {
 
     fn invite(&mut self, slot: usize, session: u32, name: &TextName) {
         let own = self.apps[slot].name.to_name();
-        self.oracle.invited(session, name.to_name());
+        self.oracle.invited(own, session, name.to_name());
         self.trace.note(self.elapsed, slot, "invites", (session, 0), 0);
         let now = self.now();
         let Some(endpoint) = &mut self.apps[slot].endpoint else { return };

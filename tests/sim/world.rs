@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use slim_quic::session::{Endpoint, LinkId, Now, Output, Packet, Setup};
+use slim_quic::session::{ControlPlane, Endpoint, LinkId, Now, Output, Packet, Setup};
 use slim_wire::{Class, Header, Name, TextName, lane};
 
+use super::control::Managed;
 use super::exchange::identity;
 use super::node::{Node, Port, encode};
 use super::oracle::Oracle;
@@ -80,6 +81,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) trace: Trace,
     pub(crate) plant: Plant,
+    /// Groups of the control plane.
+    pub(crate) managed: Vec<Managed>,
 }
 
 impl World {
@@ -102,6 +105,7 @@ impl World {
             oracle: Oracle::default(),
             trace: Trace::new(keep),
             plant,
+            managed: Vec::new(),
             profile,
         };
         for slot in 0..world.profile.apps {
@@ -148,6 +152,7 @@ impl World {
             rng: Box::new(StdRng::seed_from_u64(self.rng.next_u64())),
             limits: self.profile.limits,
             store: false,
+            control_plane: ControlPlane::default(),
         });
         let app = &mut self.apps[slot];
         (app.name, app.endpoint) = (name, Some(endpoint));
@@ -413,12 +418,15 @@ impl World {
             false => self.node.take(&mut port),
         };
         self.apps[slot].port = Some(port);
+        packets.into_iter().for_each(|packet| self.deliver(slot, packet));
+    }
+
+    /// Lets a message leave the node for an app.
+    pub(crate) fn deliver(&mut self, slot: usize, packet: Packet) {
         let epoch = self.apps[slot].epoch;
-        for packet in packets {
-            let of = (packet.ids.session, &packet.source, packet.class);
-            for at in self.arrivals(slot, false, of) {
-                self.schedule_at(at, Happening::AtApp(slot, epoch, Box::new(packet.clone())));
-            }
+        let of = (packet.ids.session, &packet.source, packet.class);
+        for at in self.arrivals(slot, false, of) {
+            self.schedule_at(at, Happening::AtApp(slot, epoch, Box::new(packet.clone())));
         }
     }
 
@@ -431,10 +439,32 @@ impl World {
         if let Some(forged) = self.plant.swallow(&packet, self.apps[slot].name.to_name()) {
             return self.send(slot, &forged);
         }
+        let name = self.apps[slot].name.to_name();
         if let Some(endpoint) = &mut self.apps[slot].endpoint {
+            let (content, ids) = (packet.session.content.clone(), packet.ids);
+            let before = endpoint.control_counts().accepted;
             endpoint.handle(now, LINK, packet);
+            if endpoint.control_counts().accepted > before {
+                self.oracle.asked(name, ids, &content);
+            }
         }
         self.settle(slot);
+    }
+
+    /// Whoever was removed last by the control plane's word is no member.
+    pub(crate) fn check_removed(&mut self) {
+        for (app, session, prefix) in self.oracle.dismissed() {
+            // Of several instances one is removed.
+            let pool = self.profile.pool > 0 && prefix == self.base(0).to_name().prefix;
+            let slot = self.slot_of(app).filter(|_| !pool && prefix != app.prefix);
+            let endpoint = slot.and_then(|slot| self.apps[slot].endpoint.as_ref());
+            let members = endpoint.and_then(|endpoint| endpoint.participants(session).ok());
+            let mut names = members.into_iter().flatten().map(|member| member.name.name);
+            if let Some(name) = names.find(|name| name.prefix == prefix) {
+                let what = format!("{}: session {session}: {name} was removed", app.id);
+                self.oracle.violate(format!("{what} for the control plane and is a member"));
+            }
+        }
     }
 
     // Endpoints.
@@ -491,6 +521,12 @@ impl World {
             Output::Readable(id) => _ = self.apps[slot].unread.insert(id),
             Output::Writable(_) | Output::Save(..) | Output::Forget(_) => {}
             Output::Rejected(..) => self.oracle.violate(format!("app {slot} rejects a token")),
+            Output::Controlled(controlled) => {
+                let (ids, good) = (controlled.ids, u64::from(controlled.result.is_ok()));
+                let numbers = (ids.session, ids.message);
+                self.trace.note(self.elapsed, slot, "is done with", numbers, good);
+                self.oracle.controlled(name, &controlled);
+            }
             Output::Completed(ticket, result) => {
                 let good = u64::from(result.is_ok());
                 self.trace.note(self.elapsed, slot, "completed", (0, ticket.0 as u32), good);

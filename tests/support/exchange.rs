@@ -8,7 +8,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slim_quic::identity::{Identity, IdentityError, Principal, Standing, TokenCheck, TokenSource};
 use slim_quic::session::{
-    Endpoint, Event, Limits, LinkId, Now, Output, Packet, SessionError, Setup, Ticket,
+    ControlPlane, Controlled, Endpoint, Event, Limits, LinkId, Now, Output, Packet, SessionError,
+    Setup, Ticket,
 };
 use slim_wire::{Name, TextName};
 
@@ -64,6 +65,7 @@ pub(crate) struct Exchange {
     subscriptions: BTreeSet<(Name, String)>,
     under_way: VecDeque<(String, Packet)>,
     pub(crate) completed: Vec<(String, Ticket, Result<(), SessionError>)>,
+    pub(crate) controlled: Vec<(String, Controlled)>,
     pub(crate) rejected: Vec<(String, IdentityError)>,
     pub(crate) sent: Vec<Packet>,
     /// Whether a message is lost on its way to an app.
@@ -79,6 +81,7 @@ impl Default for Exchange {
             subscriptions: BTreeSet::new(),
             under_way: VecDeque::new(),
             completed: Vec::new(),
+            controlled: Vec::new(),
             rejected: Vec::new(),
             sent: Vec::new(),
             lose: Box::new(|_, _| false),
@@ -99,13 +102,24 @@ impl Exchange {
     }
 
     pub(crate) fn join_with(&mut self, name: &str, secret: &'static str, limits: Limits) {
+        self.join_under(name, identity(name, secret), limits, ControlPlane::default());
+    }
+
+    pub(crate) fn join_under(
+        &mut self,
+        name: &str,
+        identity: Identity,
+        limits: Limits,
+        control_plane: ControlPlane,
+    ) {
         let mut endpoint = Endpoint::new(Setup {
             name: text(name),
-            identity: identity(name, secret),
+            identity,
             mls: Box::new(ModelFactory(name.to_owned())),
             rng: Box::new(StdRng::seed_from_u64(self.apps.len() as u64)),
             limits,
             store: false,
+            control_plane,
         });
         endpoint.link_up(self.now(), LINK);
         self.apps.insert(name.to_owned(), endpoint);
@@ -150,6 +164,7 @@ impl Exchange {
             Output::Completed(ticket, result) => {
                 self.completed.push((app.to_owned(), ticket, result));
             }
+            Output::Controlled(controlled) => self.controlled.push((app.to_owned(), *controlled)),
             Output::Rejected(_, error) => self.rejected.push((app.to_owned(), error)),
             Output::Save(..) | Output::Forget(_) => {}
             Output::Opened(_) | Output::Readable(_) | Output::Writable(_) => {}
@@ -193,6 +208,11 @@ impl Exchange {
             self.settle();
         }
         self.elapsed = end;
+    }
+
+    /// A packet from outside arrives at an app.
+    pub(crate) fn hand(&mut self, to: &str, packet: Packet) {
+        self.with(to, |app, now| app.handle(now, LINK, packet));
     }
 
     /// All there is to read of a session.

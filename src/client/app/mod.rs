@@ -64,7 +64,9 @@ pub use self::trace::trace_context;
 use crate::client::link::LinkOptions;
 use crate::identity::{Identity, IdentityError};
 use crate::mls::Factory;
-use crate::session::{Config, Endpoint, Limits, LinkId, SessionError, Setup};
+use crate::session::{
+    Config, ControlCounts, ControlPlane, Endpoint, Limits, LinkId, SessionError, Setup,
+};
 
 /// An app: its name, its identity, its links and its sessions; see the [module](self).
 ///
@@ -93,6 +95,9 @@ pub struct AppOptions {
     /// A folder of this app alone, in which it stores its id and its encrypted groups, so that
     /// they outlive its process: see [`App::restore_sessions`]. Default: none.
     pub folder: Option<PathBuf>,
+    /// Who may have it moderate groups, which it then gets by [`App::listen_for_session`]. Default:
+    /// who has good tokens with the subject `control-plane`.
+    pub control_plane: ControlPlane,
 }
 
 impl App {
@@ -142,6 +147,7 @@ impl App {
             rng: Box::new(rng),
             limits: options.limits,
             store: folder.is_some(),
+            control_plane: options.control_plane,
         };
         let stored = folder.clone();
         let shared = Arc::new(Shared::new(Endpoint::new(setup), folder));
@@ -252,7 +258,7 @@ impl App {
         Ok(sessions)
     }
 
-    /// The next session that another app has opened; `timeout: None` waits without end.
+    /// The next session that another app has opened, or that the control plane has had this one open; `timeout: None` waits without end.
     ///
     /// # Errors
     /// [`AppError::Timeout`], or [`AppError::Closed`].
@@ -289,6 +295,11 @@ impl App {
     /// at most the last 64.
     pub fn rejections(&self) -> Vec<(Name, IdentityError)> {
         self.shared.with(|state, _| state.take_rejections())
+    }
+
+    /// How many requests of the control plane there were.
+    pub fn control_counts(&self) -> ControlCounts {
+        self.shared.with(|state, _| state.endpoint.control_counts())
     }
 
     /// Waits until all that was published is acknowledged where that is due, for at most five

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::Folder;
 use crate::identity::IdentityError;
-use crate::session::{Endpoint, LinkId, Now, Output, Packet, SessionError, Subscription, Ticket};
+use crate::session::{
+    Controlled, Endpoint, LinkId, Now, Output, Packet, SessionError, Subscription, Ticket,
+};
 
 /// What is to be sent on a link, in order.
 pub(super) enum Order {
@@ -110,6 +112,7 @@ impl State {
                 Output::Readable(id) => self.waiters(id).readable.notify_waiters(),
                 Output::Writable(id) => self.waiters(id).writable.notify_waiters(),
                 Output::Rejected(source, error) => self.rejected(source, error),
+                Output::Controlled(controlled) => log_controlled(&controlled),
                 Output::Completed(ticket, result) => {
                     if let Some(waiter) = self.tickets.remove(&ticket) {
                         // Nobody may be waiting any more.
@@ -231,6 +234,17 @@ impl Shared {
                 () = self.stop.cancelled() => return,
             }
         }
+    }
+}
+
+/// The control plane learns nothing of what becomes of its requests; whoever looks after the app
+/// may.
+fn log_controlled(controlled: &Controlled) {
+    let Controlled { ids, request, result } = controlled;
+    let session = ids.session;
+    match result {
+        Ok(()) => tracing::info!(session, ?request, "done for the control plane"),
+        Err(error) => tracing::warn!(session, ?request, %error, "not done for the control plane"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::datapath::counters::RefuseReason;
 use crate::datapath::port::LinkId;
 use crate::datapath::replica::{Change, Ordered, Submission};
 use crate::datapath::violation::{Act, Violation};
-use crate::policy::{Mode, Principal};
+use crate::policy::{Mode, Policy, Principal};
 
 /// Why a subscription was not made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -145,6 +145,32 @@ impl Core {
         had
     }
 
+    /// Judges all links by this policy from now on, and ends the subscriptions that it refuses.
+    /// Returns how many those are.
+    pub fn set_policy(&mut self, policy: Policy) -> u64 {
+        let mut ended = 0;
+        let ids: Vec<_> = self.links.values().map(|link| link.egress.port().id()).collect();
+        for id in ids {
+            let Some(link) = self.links.get_mut(id.key) else { continue };
+            link.view = policy.view(link.egress.port().principal());
+            if policy.mode() == Mode::Enforce {
+                let (view, batch) = (&link.view, &mut link.batch);
+                link.subscriptions.retain(|(space, name)| {
+                    let stays = view.may_subscribe(name);
+                    if !stays {
+                        ended += 1;
+                        batch.push(Change::Unsubscribe(id, *space, *name));
+                    }
+                    stays
+                });
+            }
+            self.submit(id);
+        }
+        self.counters.subscriptions.sub(ended);
+        self.policy = policy;
+        ended
+    }
+
     /// Hands the changes noted since the last call to the sequencer.
     pub fn submit(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(id.key) else {
@@ -185,6 +211,12 @@ impl Core {
     /// clients subscribe to.
     pub fn exchange(&mut self, id: LinkId) {
         self.announcer.listen(id, Audience::Exchange);
+    }
+
+    /// From now on the link, of the control plane in this node, is told of the names that this
+    /// node's clients subscribe to.
+    pub fn report(&mut self, id: LinkId) {
+        self.announcer.listen(id, Audience::ControlPlane);
     }
 
     /// What the link has to be told next of this node's names, those aside that the policy does not

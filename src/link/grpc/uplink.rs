@@ -16,7 +16,7 @@ use slim_compat_grpc::service::Service;
 use slim_compat_grpc::{
     Detected, KeyShare, LinkKey, Negotiation, NegotiationError, d6_subscription, d20_subscription,
 };
-use slim_wire::TextName;
+use slim_wire::Encoding;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::datapath::{Announcement, Framing, LinkId};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 use crate::link::quic::LinkEnd;
+use crate::link::routes::{Routes, follow};
 use crate::policy::Principal;
 
 /// The release of the node at the other end, by what it speaks.
@@ -57,13 +58,17 @@ pub struct PublishedNode {
     /// What opens the stream: address, and headers that say who this node is.
     pub request: Request<()>,
     /// Names that are reached there.
-    pub routes: Vec<TextName>,
+    pub routes: Routes,
     /// Whether it is told of the names that clients of this node subscribe to.
     pub announce: bool,
     /// How often the other end is asked whether it is there, and how long it may take to answer.
     pub keepalive: [Duration; 2],
     /// Names the link, the same whenever it is begun again.
     pub link_id: Box<str>,
+    /// Cancelled once both ends know each other.
+    pub opened: CancellationToken,
+    /// Ends the link when it is cancelled.
+    pub given_up: CancellationToken,
 }
 
 /// A negotiation that this node began.
@@ -122,21 +127,14 @@ where
     };
     let framing = Framing::PublishedNode { of_this_kind: false };
     let link = OpenLink::new(host, peer, framing, Principal::Configured);
-    let uplink = Uplink {
-        host,
-        node,
-        link: link.id,
-        key: Rc::default(),
-        asked: Rc::default(),
-        opened: Default::default(),
-    };
+    let uplink = Uplink { host, node, link: link.id, key: Rc::default(), asked: Rc::default() };
     let ended = tokio::select! {
         ended = uplink.run(peer, &mut send, &mut body) => ended,
         reason = &mut connection => {
-            return LinkEnd { was_open: uplink.opened.is_cancelled(), reason };
+            return LinkEnd { was_open: uplink.node.opened.is_cancelled(), reason };
         }
     };
-    let was_open = uplink.opened.is_cancelled();
+    let was_open = uplink.node.opened.is_cancelled();
     drop(link);
     // What was written last is to arrive, and the other end to say why it ended the stream.
     let _ = send.send_data(Bytes::new(), true);
@@ -235,8 +233,6 @@ struct Uplink<'a> {
     link: LinkId,
     key: Rc<OnceCell<Arc<LinkKey>>>,
     asked: Asked,
-    /// Cancelled once both ends know each other.
-    opened: CancellationToken,
 }
 
 impl Uplink<'_> {
@@ -255,6 +251,7 @@ impl Uplink<'_> {
             ended = reader.run(body) => ended,
             ended = writer::run(self.host, self.link, send) => ended,
             reason = self.speak() => gave_up(reason),
+            () = self.node.given_up.cancelled() => Ended::Finished,
         }
     }
 
@@ -263,7 +260,7 @@ impl Uplink<'_> {
         reader.dialect = Some(self.node.release.dialect());
         reader.asked = Some(Rc::clone(&self.asked));
         match self.node.release {
-            PublishedRelease::V0_6 => self.opened.cancel(),
+            PublishedRelease::V0_6 => self.node.opened.cancel(),
             PublishedRelease::V2 => {
                 let share = KeyShare::generate()?;
                 self.answer(share.request(&self.node.link_id, &self.host.node_id));
@@ -271,7 +268,7 @@ impl Uplink<'_> {
                     share,
                     link_id: self.node.link_id.clone(),
                     key: Rc::clone(&self.key),
-                    opened: self.opened.clone(),
+                    opened: self.node.opened.clone(),
                 });
             }
         }
@@ -281,23 +278,22 @@ impl Uplink<'_> {
     /// Makes the routes, then tells the other end of this node's names, for as long as the link
     /// lasts. Returns why it has to end.
     async fn speak(&self) -> String {
-        if timeout(self.host.limits.handshake, self.opened.cancelled()).await.is_err() {
+        if timeout(self.host.limits.handshake, self.node.opened.cancelled()).await.is_err() {
             return "link negotiation: expected an answer in time, got none".to_owned();
         }
         let encoding = self.node.release.dialect().encoding();
-        {
-            let mut core = self.host.core.borrow_mut();
-            for route in &self.node.routes {
-                let (name, texts) = (route.to_name(), route.components());
-                if let Err(error) = core.subscribe(self.link, encoding, name, Some(texts)) {
-                    return error.to_string();
-                }
-            }
-            core.submit(self.link);
-            if self.node.announce {
-                core.announce(self.link, encoding);
-            }
-            core.flush();
+        let peer = self.node.request.uri().to_string();
+        let (routes, spaces) = (self.node.routes.clone(), [encoding]);
+        tokio::select! {
+            () = follow(self.host, self.link, &peer, &spaces, routes) => "its routes were given up".to_owned(),
+            reason = self.tell_names(encoding) => reason,
+        }
+    }
+
+    /// Tells the other end of this node's names, for as long as the link lasts.
+    async fn tell_names(&self, encoding: Encoding) -> String {
+        if self.node.announce {
+            self.host.core.borrow_mut().announce(self.link, encoding);
         }
         let mut number = 0;
         loop {

@@ -16,7 +16,6 @@ use crossbeam::channel::{Receiver, Sender};
 use futures_util::task::AtomicWaker;
 use quinn_proto::{ClientConfig, ConnectionHandle, EndpointConfig, ServerConfig};
 use slim_config::Secret;
-use slim_wire::TextName;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -25,7 +24,7 @@ use super::door::{Door, Entrance, PeerId};
 use super::peer::{LinkEnd, Origin};
 use super::socket::Socket;
 use super::transport::{Datagram, Transport};
-use crate::datapath::NodeLink;
+use crate::datapath::{LinkId, NodeLink};
 use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
@@ -105,10 +104,11 @@ pub struct Dial {
     /// What is to be agreed. If the other node does not exchange names, routes say what goes there
     /// ([`NodeLink::Transit`]); one that does not know of [`NodeLink::LastHop`] gets no link.
     pub kind: NodeLink,
-    /// What is reached by the link. A link by which names are exchanged has no need of it.
-    pub routes: Vec<TextName>,
     /// What the other node is shown, as the value of a header `authorization`.
     pub credentials: Option<Secret>,
+    /// Told when the link is open, and what was agreed. If nobody waits for that any more, it is not
+    /// opened.
+    pub opened: oneshot::Sender<(LinkId, NodeLink)>,
     /// Told how it ended.
     pub ended: oneshot::Sender<LinkEnd>,
 }
@@ -265,7 +265,7 @@ impl Driver {
     /// Begins the links that wait.
     fn dial(&mut self, now: Instant) {
         while let Some(dial) = self.next_dial() {
-            let Dial { remote, server_name, config, kind, routes, credentials, ended } = dial;
+            let Dial { remote, server_name, config, kind, credentials, opened, ended } = dial;
             let at = match self.own_socket(remote.is_ipv6()) {
                 Ok(at) => at,
                 Err(error) => {
@@ -277,7 +277,8 @@ impl Driver {
             match transport.connect(config, remote, &server_name, now) {
                 Ok(id) => {
                     let id = PeerId { socket: at, connection: id.0 };
-                    let origin = Origin::Dialed { kind, routes, credentials, ended: Some(ended) };
+                    let (opened, ended) = (Some(opened), Some(ended));
+                    let origin = Origin::Dialed { kind, credentials, opened, ended };
                     self.door.dialed(id, remote, origin, now);
                 }
                 Err(error) => {

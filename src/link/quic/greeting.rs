@@ -3,7 +3,7 @@ use std::time::{Instant, SystemTime};
 use quinn_proto::Connection;
 use rustls::pki_types::CertificateDer;
 use slim_config::Secret;
-use slim_wire::{CloseCode, DecodeError, Encoding, Hello, HelloFlags, Role};
+use slim_wire::{CloseCode, DecodeError, Hello, HelloFlags, Role};
 
 use super::exchange::Telling;
 use super::peer::{Fault, Origin, Peer, State, Turn};
@@ -124,24 +124,13 @@ impl Peer {
             core.exchange(link);
             self.telling = Some(Telling::default());
         }
-        match &self.origin {
+        match &mut self.origin {
             Origin::Accepted => self.control.send_hello(&own_hello(flags_of(kind), None, turn)?),
-            Origin::Dialed { .. } if kind == NodeLink::Exchange => {
-                tracing::info!(peer = %self.remote, "linked to another node, exchanging names");
-            }
-            Origin::Dialed { routes, .. } => {
-                let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
-                for (route, encoding) in
-                    routes.iter().flat_map(|route| spaces.map(|encoding| (route, encoding)))
-                {
-                    let (name, texts) = (route.to_name(), route.components());
-                    if let Err(error) = core.subscribe(link, encoding, name, Some(texts)) {
-                        let code = CloseCode::Limit;
-                        return Err(Fault::new(Incident::LinkLimit, code, error));
-                    }
+            Origin::Dialed { opened, .. } => {
+                if opened.take().is_some_and(|opened| opened.send((link, kind)).is_err()) {
+                    let reason = "given up before it was open".to_owned();
+                    return Err(Fault { incident: None, code: CloseCode::Done, reason });
                 }
-                core.submit(link);
-                tracing::info!(peer = %self.remote, routes = routes.len(), "linked to another node");
             }
         }
         settings::allow_lanes(connection);

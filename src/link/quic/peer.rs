@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 use quinn_proto::{Connection, Dir, StreamEvent, StreamId, VarInt};
 use slim_config::Secret;
 use slim_wire::limits::LANES;
-use slim_wire::{
-    CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames, SessionIds, TextName,
-};
+use slim_wire::{CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames, SessionIds};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::control::{Control, payload_of, texts_of};
@@ -59,14 +57,14 @@ pub(super) enum State {
 pub(super) enum Origin {
     /// The peer.
     Accepted,
-    /// This node, to have another do its part for these names.
+    /// This node, to have another do its part for some names.
     Dialed {
         /// What is to be agreed.
         kind: NodeLink,
-        /// What is reached by the link.
-        routes: Vec<TextName>,
         /// What the peer is shown.
         credentials: Option<Secret>,
+        /// Told when it is a link.
+        opened: Option<oneshot::Sender<(LinkId, NodeLink)>>,
         /// Told how the connection ended.
         ended: Option<oneshot::Sender<LinkEnd>>,
     },
@@ -411,7 +409,8 @@ impl Peer {
                 self.control.acknowledge(request, None);
             }
             if self.control.waiting.is_empty() {
-                return;
+                // What this node itself has noted for the link meanwhile.
+                return core.submit(link);
             }
             self.control.submitted = std::mem::take(&mut self.control.waiting);
             core.submit(link);

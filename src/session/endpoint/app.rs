@@ -11,7 +11,7 @@ use super::{Endpoint, Entry, SESSION_IDS};
 use crate::session::Now;
 use crate::session::config::{self, Config};
 use crate::session::error::SessionError;
-use crate::session::event::{Event, Member, Output, Publication, SessionInfo, Ticket};
+use crate::session::event::{Event, LinkId, Member, Output, Publication, SessionInfo, Ticket};
 use crate::session::machine::{Origin, Session, Turn};
 use crate::session::saved::Saved;
 
@@ -23,34 +23,43 @@ impl Endpoint {
     /// without a token [`SessionError::Identity`].
     pub fn create(&mut self, now: Now, config: Config) -> Result<u32, SessionError> {
         let id = self.free_id();
-        self.create_with(now, config, id)
-    }
-
-    pub(super) fn create_with(
-        &mut self,
-        now: Now,
-        config: Config,
-        id: u32,
-    ) -> Result<u32, SessionError> {
-        check_config(&config)?;
-        self.identity.source.token(now.wall)?;
         let to = match &config.kind {
             config::Kind::Anycast => None,
             config::Kind::PointToPoint { peer: name } | config::Kind::Group { channel: name } => {
                 self.route(name.name)
             }
         };
-        let link = to.or_else(|| self.first_link()).ok_or(SessionError::NoLink)?;
+        let link = to.or_else(|| self.first_link());
+        self.create_on(now, config, (id, self.name.clone()), link)?;
+        Ok(id)
+    }
+
+    /// Creates a session under a number and the name by which the app takes part, on a link.
+    pub(super) fn create_on(
+        &mut self,
+        now: Now,
+        config: Config,
+        (id, local): (u32, TextName),
+        link: Option<LinkId>,
+    ) -> Result<(), SessionError> {
+        check_config(&config)?;
+        self.identity.source.token(now.wall)?;
+        let link = link.ok_or(SessionError::NoLink)?;
         if self.sessions.len() >= self.limits.sessions {
             let (field, expected) = ("sessions", "fewer than the limit");
             let got = self.sessions.len().to_string();
             return Err(SessionError::Argument { field, expected, got });
         }
         let mls = config.mls.then(|| self.mls.session(id)).transpose()?;
-        let origin = Origin { id, local: self.name.clone(), link, mls, next: 0 };
+        let origin = Origin { id, local, link, mls, next: self.next_in(id) };
         let session = Session::create(origin, config, self.limits, now)?;
         self.insert(id, session);
-        Ok(id)
+        Ok(())
+    }
+
+    /// The number that the app's next message has in a session that it took part in before.
+    pub(super) fn next_in(&self, id: u32) -> u32 {
+        self.gone.iter().rev().find(|gone| gone.id == id).map_or(0, |gone| gone.next)
     }
 
     /// Goes on with an encrypted group that was stored by an earlier process of the same app, as
@@ -263,7 +272,13 @@ fn check_config(config: &Config) -> Result<(), SessionError> {
 const OWN_ENTRIES: usize = 16;
 const METADATA_BYTES: usize = 40 * 1024;
 
-/// Keys that the protocol uses itself.
+/// Whether the protocol uses a key itself.
+pub(super) fn is_reserved(key: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["SLIM_", "MLS_", "CHANNEL_"];
+    const KEYS: [&str; 3] = ["IS_MODERATOR", "PARTICIPANT_NAME", "DELETE_GROUP"];
+    KEYS.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
 fn check_metadata(metadata: &[(String, String)]) -> Result<(), SessionError> {
     let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if metadata.len() > METADATA_ENTRIES - OWN_ENTRIES || bytes > METADATA_BYTES {
@@ -271,13 +286,9 @@ fn check_metadata(metadata: &[(String, String)]) -> Result<(), SessionError> {
         let got = format!("{} entries and {bytes} bytes", metadata.len());
         return Err(SessionError::Argument { field, expected, got });
     }
-    const PREFIXES: [&str; 3] = ["SLIM_", "MLS_", "CHANNEL_"];
-    const KEYS: [&str; 3] = ["IS_MODERATOR", "PARTICIPANT_NAME", "DELETE_GROUP"];
-    let reserved =
-        |key: &str| KEYS.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix));
     let mut seen = BTreeSet::new();
     for (key, _) in metadata {
-        let expected = match (reserved(key), seen.insert(key)) {
+        let expected = match (is_reserved(key), seen.insert(key)) {
             (true, _) => "a key that the protocol does not use itself",
             (false, false) => "each key once",
             (false, true) => continue,

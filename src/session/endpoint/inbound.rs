@@ -22,6 +22,9 @@ impl Endpoint {
             Ok(who) => who,
             Err(error) => return self.reject(now, link, &packet, error),
         };
+        if self.is_controlled(now, (link, &who), &packet) {
+            return;
+        }
         let id = packet.ids.session;
         match &packet.session.content {
             Content::DiscoveryRequest { .. } => self.discovered(now, link, &packet),
@@ -111,7 +114,6 @@ impl Endpoint {
         self.names.contains_key(&prefix) && !id.is_any() && id != self.name.id()
     }
 
-    /// Whom to invite, which the control plane would add, is ignored: any app could say it.
     pub(super) fn discovered(&mut self, now: Now, link: LinkId, packet: &Packet) {
         if self.is_for_us(packet) {
             let source = Name { prefix: packet.destination.prefix, id: self.name.id() };
@@ -135,12 +137,10 @@ impl Endpoint {
 
     pub(super) fn invited(&mut self, now: Now, link: LinkId, packet: &Packet, who: &Principal) {
         let id = packet.ids.session;
-        let Content::JoinRequest { channel, moderator, mls, as_moderator } =
-            &packet.session.content
-        else {
+        let Content::JoinRequest { channel, moderator, mls, .. } = &packet.session.content else {
             return;
         };
-        if *as_moderator || !self.has_room(now) {
+        if !self.has_room(now) {
             return;
         }
         let group = packet.session.kind == SessionKind::Group;
@@ -158,8 +158,7 @@ impl Endpoint {
         config.mls = *mls;
         config.metadata = session_metadata(packet);
         let Ok(mls) = config.mls.then(|| self.mls.session(id)).transpose() else { return };
-        let before = self.gone.iter().rev().find(|gone| gone.id == id);
-        let next = before.map_or(0, |gone| gone.next);
+        let next = self.next_in(id);
         let origin = Origin { id, local: self.local(packet), link, mls, next };
         let mut turn = Turn { now, rng: &mut *self.rng };
         let session = Session::join(&mut turn, origin, config, self.limits, (packet, who));
@@ -199,7 +198,7 @@ impl Endpoint {
 }
 
 /// The channel of a request to join a group, whose texts are needed to subscribe to it.
-fn channel_of(packet: &Packet, channel: &FullName) -> Option<TextName> {
+pub(super) fn channel_of(packet: &Packet, channel: &FullName) -> Option<TextName> {
     let text = channel.to_text().or_else(|| packet.session.destination.clone())?;
     (text.to_name() == channel.name).then_some(text)
 }
@@ -213,7 +212,7 @@ fn peer_of(packet: &Packet, moderator: &FullName) -> FullName {
 }
 
 /// The metadata that the initiator gave the session.
-fn session_metadata(packet: &Packet) -> Vec<(String, String)> {
+pub(super) fn session_metadata(packet: &Packet) -> Vec<(String, String)> {
     let given = packet.session.metadata.iter().filter(|(key, _)| key != NATIVE_MARK);
     given.cloned().collect()
 }

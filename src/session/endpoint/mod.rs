@@ -1,6 +1,7 @@
 //! The sessions of one app.
 
 mod app;
+mod control;
 mod inbound;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,8 +10,10 @@ use std::time::Instant;
 use rand::Rng;
 use slim_wire::{Id, Name, Prefix, TextName};
 
+use self::control::Control;
 use super::Now;
 use super::config::Limits;
+use super::control::ControlPlane;
 use super::error::{CloseReason, SessionError};
 use super::event::{LinkId, Output};
 use super::machine::{Effect, Session, Turn};
@@ -32,6 +35,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Whether encrypted groups are to be stored; see [`Endpoint::restore`].
     pub store: bool,
+    /// Who may have it moderate groups.
+    pub control_plane: ControlPlane,
 }
 
 /// A name that an app listens to on a link.
@@ -94,6 +99,7 @@ pub struct Endpoint {
     gone: VecDeque<Gone>,
     outputs: VecDeque<Output>,
     tickets: u64,
+    control: Control,
 }
 
 /// Ended sessions that are remembered, so that late messages do not open them again.
@@ -108,7 +114,7 @@ const REASON_BYTES: usize = 200;
 impl Endpoint {
     /// An app without links and sessions.
     pub fn new(setup: Setup) -> Self {
-        let Setup { name, identity, mls, rng, limits, store } = setup;
+        let Setup { name, identity, mls, rng, limits, store, control_plane } = setup;
         Self {
             names: BTreeMap::from([(name.to_name().prefix, name.clone())]),
             name,
@@ -126,6 +132,7 @@ impl Endpoint {
             gone: VecDeque::new(),
             outputs: VecDeque::new(),
             tickets: 0,
+            control: Control::new(control_plane),
         }
     }
 
@@ -328,9 +335,7 @@ impl Endpoint {
                     self.outputs.push_back(Output::Subscribe(link, subscription));
                 }
                 Effect::Unsubscribe => self.leave_channel(link, info.as_ref()),
-                Effect::Complete(ticket, result) => {
-                    self.outputs.push_back(Output::Completed(ticket, result));
-                }
+                Effect::Complete(ticket, result) => self.completed(ticket, result),
             }
         }
         self.touch(id);
@@ -386,6 +391,7 @@ impl Endpoint {
 
     fn drop_session(&mut self, id: u32) {
         let Some(entry) = self.sessions.remove(&id) else { return };
+        self.control.forget(id);
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, id));
         }

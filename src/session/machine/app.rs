@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use slim_wire::TextName;
 use slim_wire::session::FullName;
+use slim_wire::{Name, TextName};
 
 use super::core::{Effect, Turn};
 use super::{Control, Inbox, Session};
-use crate::session::config;
+use crate::session::config::{self, Config};
 use crate::session::error::{CloseReason, SessionError};
 use crate::session::event::{Event, LinkId, Member, Publication, SessionInfo, Ticket};
 
@@ -107,6 +107,34 @@ impl Session {
         }
         self.settle(turn);
         Ok(())
+    }
+
+    /// The control plane ends the group: the members are told, and the app reads what it has not,
+    /// and then the end.
+    pub(in crate::session) fn dissolve(&mut self, turn: &mut Turn<'_>) -> Result<(), SessionError> {
+        self.check_open()?;
+        match &mut self.control {
+            Control::Moderator(moderator) if self.core.is_group() => {
+                moderator.close(turn, &mut self.core);
+            }
+            _ => return Err(SessionError::NotModerator { what: "remove all" }),
+        }
+        self.close(CloseReason::Removed);
+        Ok(())
+    }
+
+    /// Whether this app is the moderator of such a group.
+    pub(in crate::session) fn moderates(&self, config: &Config) -> bool {
+        let same = self.core.config.kind == config.kind && self.core.config.mls == config.mls;
+        same && self.closed.is_none() && matches!(self.control, Control::Moderator(_))
+    }
+
+    /// Whether this app is the moderator and who has this name a member.
+    pub(in crate::session) fn counts_as_member(&self, name: Name) -> bool {
+        match &self.control {
+            Control::Moderator(moderator) => moderator.is_member(name),
+            _ => false,
+        }
     }
 
     pub(super) fn check_group(

@@ -121,9 +121,13 @@ impl Session {
         limits: Limits,
         now: Now,
     ) -> Result<Self, SessionError> {
+        let next = origin.next;
         let mut session = Self::new(origin, config, limits, true);
         if let Some(mls) = &mut session.core.mls {
             mls.create(now)?;
+        }
+        if session.core.is_group() {
+            session.producer = session.producer.starting_at(next);
         }
         if !matches!(session.core.config.kind, config::Kind::Anycast) {
             session.control = Control::Moderator(Box::default());

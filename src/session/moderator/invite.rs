@@ -201,6 +201,32 @@ impl Moderator {
         }
     }
 
+    /// Ends the invitations of a name, with or without an id, that have not made it a member yet.
+    /// Whether there were any.
+    pub(super) fn withdraw(&mut self, turn: &mut Turn<'_>, core: &mut Core, wanted: Name) -> bool {
+        let is_it = |invite: &mut Invite| {
+            let name = invite.peer.unwrap_or(invite.wanted.name);
+            let named =
+                name.prefix == wanted.prefix && (wanted.id.is_any() || name.id == wanted.id);
+            named && invite.state != State::Welcoming
+        };
+        let withdrawn: Vec<Invite> = self.invites.extract_if(.., is_it).collect();
+        for invite in &withdrawn {
+            self.requests.cancel(Asks::Discovery, invite.request);
+            self.requests.cancel(Asks::Join, invite.request);
+            let adds =
+                |task: &Task| matches!(task, Task::Add(request) if *request == invite.request);
+            self.tasks.retain(|task| !adds(task));
+            // It may take part already, in its own eyes.
+            if let Some(peer) = invite.peer {
+                self.ask_to_leave(turn, core, peer);
+            }
+            let name = Box::new(invite.wanted.clone());
+            self.fail(core, invite, SessionError::Withdrawn { name });
+        }
+        !withdrawn.is_empty()
+    }
+
     /// Whoever was invited is a member from now on.
     pub(super) fn admit(
         &mut self,

@@ -177,7 +177,7 @@ impl Moderator {
         self.ask(turn, core, Asks::Discovery, packet, Vec::new());
     }
 
-    /// Removes a member, by its name with or without an id.
+    /// Removes a member, by its name with or without an id, and withdraws invitations of the name.
     pub(super) fn remove(
         &mut self,
         turn: &mut Turn<'_>,
@@ -186,6 +186,7 @@ impl Moderator {
         ticket: Option<Ticket>,
     ) {
         let wanted = name.name;
+        let withdrawn = self.withdraw(turn, core, wanted);
         let is_it = |joined: &&Joined| {
             let name = joined.member.name.name;
             name.prefix == wanted.prefix && (wanted.id.is_any() || name.id == wanted.id)
@@ -195,6 +196,7 @@ impl Moderator {
                 self.tasks.push_back(Task::Remove(found, ticket));
                 self.advance(turn, core);
             }
+            None if withdrawn => core.complete(ticket, Ok(())),
             None => core.complete(ticket, Err(SessionError::NotMember { name: name.into() })),
         }
     }
@@ -229,7 +231,7 @@ impl Moderator {
         }
     }
 
-    fn ask_to_leave(&mut self, turn: &mut Turn<'_>, core: &mut Core, name: Name) -> u32 {
+    pub(super) fn ask_to_leave(&mut self, turn: &mut Turn<'_>, core: &mut Core, name: Name) -> u32 {
         let id = turn.draw();
         let content = Content::LeaveRequest { participant: None, delete_group: false };
         let mut packet = core.control(id, name, content);
