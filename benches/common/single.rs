@@ -19,9 +19,9 @@ pub(crate) fn core() -> (Core, Postbox) {
         slow_consumer: Duration::from_secs(1),
         message_bytes: 4 << 20,
         subscriptions_per_link: 10_000,
+        subscriptions_per_node: 10_000,
         subscriptions: 1_000_000,
         stalled: std::time::Duration::from_secs(30),
-        announces: false,
         seed: 7,
     };
     let mail = mailboxes.pop().expect("one mailbox per wake");

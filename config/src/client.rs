@@ -1,14 +1,16 @@
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use crate::auth::{self, Auth};
-use crate::endpoint::{self, Endpoint};
+use crate::diagnostics::{Diagnostics, Findings};
+use crate::endpoint::{self, Endpoint, Scheme};
 use crate::metadata::{self, Metadata};
 use crate::secret::Secret;
 use crate::section::Section;
 use crate::tls::{self, ClientTls};
-use crate::tree::{Entry, Kind};
+use crate::tree::{self, Entry, Kind};
 use crate::value::{Case, Value};
 
 /// An endpoint to connect to (reference of 0.6, client block): an entry of `dataplane.clients` or
@@ -29,7 +31,8 @@ pub struct Client {
     pub proxy: Option<Proxy>,
     /// `connect_timeout`, default `0s` = none.
     pub connect_timeout: Option<Duration>,
-    /// `request_timeout`, default `0s` = none. Ends long-lived streams too.
+    /// `request_timeout`, default `0s` = none. Ends long-lived streams too; bounds an export of
+    /// telemetry, for which the default is 10 seconds.
     pub request_timeout: Option<Duration>,
     /// `buffer_size`: requests that wait inside the client. Default: the library's.
     pub buffer_size: Option<u32>,
@@ -45,6 +48,13 @@ pub struct Client {
     /// `announce`: whether the other end is told of the names that clients of this node subscribe
     /// to; this node's own key, of data plane clients over gRPC only. Default false.
     pub announce: bool,
+    /// Whether QUIC is tried on the same port before gRPC. Not a key: true of peers of the command
+    /// line and of connections that a controller asks for.
+    pub native_first: bool,
+    /// `exchange`: whether this node and the one at the other end tell each other the names of their
+    /// own clients, if the other agrees; this node's own key, of data plane clients over QUIC only.
+    /// Default false.
+    pub exchange: bool,
 }
 
 /// What a published node speaks (`release`).
@@ -77,8 +87,60 @@ impl Client {
             metadata: Metadata::new(),
             release: Release::default(),
             announce: false,
+            native_first: false,
+            exchange: false,
         }
     }
+
+    /// Another node, whose endpoint is all that is given: QUIC is tried first, and with `https://`
+    /// its certificate is checked. Both tell each other the names of their clients.
+    ///
+    /// # Errors
+    /// [`Diagnostics`] if `endpoint` is none.
+    pub fn peer(endpoint: &str) -> Result<Self, Diagnostics> {
+        let text = format!("{{\"endpoint\": {}}}", Quoted(endpoint));
+        let client = Self::requested("peer", &text)?;
+        Ok(Self { exchange: true, announce: true, ..client })
+    }
+
+    /// A connection that a controller asks for, as its JSON. Members that releases put there as an
+    /// example, such as timeouts and headers, are left aside; without `tls` the scheme decides.
+    ///
+    /// # Errors
+    /// [`Diagnostics`] if `endpoint`, `tls` or `auth` is wrong.
+    pub fn requested(name: &str, json: &str) -> Result<Self, Diagnostics> {
+        let findings = Findings::new(name);
+        let client = tree::parse(json, &findings).flatten().and_then(|root| {
+            read_requested(Value { node: &root, path: String::new(), findings: &findings })
+        });
+        let found = findings.finish();
+        match client {
+            Some(client) if found.errors().next().is_none() => Ok(client),
+            _ => Err(found),
+        }
+    }
+}
+
+/// A text in double quotes, as JSON and YAML read it.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = self.0.chars().flat_map(char::escape_default);
+        write!(f, "\"{}\"", escaped.filter(|c| !c.is_control()).collect::<String>())
+    }
+}
+
+fn read_requested(value: Value<'_>) -> Option<Client> {
+    let mut section = value.section()?;
+    let endpoint = section.required("endpoint", endpoint::read_client)?;
+    let tls = match section.child("tls") {
+        Some(value) => tls::read_client(value)?,
+        None => (endpoint.scheme != Scheme::Http).then(ClientTls::default),
+    };
+    let auth = section.optional("auth", auth::read_client).unwrap_or_default();
+    let native_first = endpoint.scheme != Scheme::Quic;
+    Some(Client { tls, auth, native_first, ..Client::insecure(endpoint) })
 }
 
 /// Names, which are valid for HTTP, and values of headers in the order of the file.
@@ -135,13 +197,14 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
     let keepalive = section.optional("keepalive", read_keepalive);
     let proxy = section.optional("proxy", read_proxy);
     let connect_timeout = section.optional("connect_timeout", Value::duration_or_none);
-    let request_timeout = section.optional("request_timeout", read_request_timeout);
+    let request_timeout = section.optional("request_timeout", Value::duration_or_none);
     let buffer_size = section.optional("buffer_size", |v| v.integer(1..=u32::MAX));
     let headers = section.optional("headers", read_headers);
     let auth = section.optional("auth", auth::read_client);
     let metadata = section.optional("metadata", metadata::read);
     let release = section.optional("release", |v| v.choice(&RELEASES, Case::Sensitive));
     let announce = section.optional("announce", Value::boolean);
+    let exchange = section.optional("exchange", Value::boolean);
     read_ineffective(&mut section);
     section.finish();
     Some(Client {
@@ -159,6 +222,8 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
         metadata: metadata.unwrap_or_default(),
         release: release.unwrap_or_default(),
         announce: announce.unwrap_or_default(),
+        native_first: false,
+        exchange: exchange.unwrap_or_default(),
     })
 }
 
@@ -181,15 +246,6 @@ fn read_ineffective(section: &mut Section<'_>) {
 }
 
 const USE_WHILE_IDLE: &str = "`keepalive.keep_alive_while_idle` is the key that is read";
-
-fn read_request_timeout(value: Value<'_>) -> Option<Option<Duration>> {
-    let timeout = value.clone().duration_or_none()?;
-    if timeout.is_some() {
-        let message = "ends the stream that carries all messages after this time";
-        value.warn(message, Some("leave it out"));
-    }
-    Some(timeout)
-}
 
 fn read_rate_limit(value: Value<'_>) -> Option<RateLimit> {
     let text = match &value.node.kind {

@@ -20,7 +20,8 @@ impl Scheme {
     const ALL: [(&'static str, Self); 3] =
         [("http", Self::Http), ("https", Self::Https), ("quic", Self::Quic)];
 
-    fn name(self) -> &'static str {
+    /// As it stands before `://`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",

@@ -11,8 +11,12 @@ use crate::value::Value;
 pub struct Limits {
     /// `links`: open links of the node, 1 to 1,000,000, default 10,000.
     pub links: usize,
-    /// `subscriptions_per_link`: names one link may subscribe to, 1 to 1,000,000, default 10,000.
+    /// `subscriptions_per_link`: names one link of a client may subscribe to, 1 to 1,000,000,
+    /// default 10,000.
     pub subscriptions_per_link: usize,
+    /// `subscriptions_per_node`: names that may be reached by one link to another node, by routes or
+    /// because the other node has told of them, 1 to 1,000,000, default 100,000.
+    pub subscriptions_per_node: usize,
     /// `subscriptions`: names that all links together may subscribe to, 1 to 100,000,000, default
     /// 1,000,000. Each takes about half a KiB per core.
     pub subscriptions: usize,
@@ -50,6 +54,7 @@ impl Default for Limits {
         Self {
             links: 10_000,
             subscriptions_per_link: 10_000,
+            subscriptions_per_node: 100_000,
             subscriptions: MOST,
             message_bytes: GRPC_MESSAGE_BYTES,
             queue_bytes: 16 * 1024 * 1024,
@@ -80,6 +85,8 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
     let links = number(&mut section, "links", 1..=MOST, default.links);
     let subscriptions_per_link =
         number(&mut section, "subscriptions_per_link", 1..=MOST, default.subscriptions_per_link);
+    let subscriptions_per_node =
+        number(&mut section, "subscriptions_per_node", 1..=MOST, default.subscriptions_per_node);
     let subscriptions =
         number(&mut section, "subscriptions", 1..=MOST_SUBSCRIPTIONS, default.subscriptions);
     let message_bytes = section
@@ -87,6 +94,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Limits> {
     let limits = Limits {
         links,
         subscriptions_per_link,
+        subscriptions_per_node,
         subscriptions,
         message_bytes: message_bytes.unwrap_or(default.message_bytes),
         queue_bytes: number(

@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::auth::{self, Auth};
 use crate::endpoint;
 use crate::metadata::{self, Metadata};
+use crate::profile::Profile;
 use crate::section::Section;
 use crate::tls::{self, ServerTls};
 use crate::value::Value;
@@ -66,11 +67,22 @@ pub struct Quic {
     pub mtu: u16,
     /// `idle_timeout`: when a silent connection ends, above zero, default `30s`.
     pub idle_timeout: Duration,
+    /// `exchange`: whether other nodes that ask for it exchange the names of clients with this one.
+    /// Default: yes, but not with `profile: hardened`; see [`Quic::exchanges`].
+    pub exchange: Option<bool>,
+}
+
+impl Quic {
+    /// Whether names are exchanged with nodes that ask for it.
+    pub fn exchanges(&self, profile: Profile) -> bool {
+        self.exchange.unwrap_or(profile == Profile::Compat)
+    }
 }
 
 impl Default for Quic {
     fn default() -> Self {
-        Self { enabled: true, mtu: 1452, idle_timeout: Duration::from_secs(30) }
+        let idle_timeout = Duration::from_secs(30);
+        Self { enabled: true, mtu: 1452, idle_timeout, exchange: None }
     }
 }
 
@@ -172,6 +184,7 @@ fn read_quic(value: Value<'_>) -> Option<Quic> {
         idle_timeout: section
             .optional("idle_timeout", Value::positive_duration)
             .unwrap_or(default.idle_timeout),
+        exchange: section.optional("exchange", Value::boolean),
     };
     section.finish();
     Some(quic)

@@ -133,7 +133,7 @@ const NO_SERVER_HINT: &str = "add one under `dataplane.servers`, such as \
 fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
     let mut section = value.section()?;
     let servers = read_servers(&mut section, Role::Dataplane);
-    let clients = read_clients(&mut section, false);
+    let clients = read_clients(&mut section, Role::Dataplane);
     let routes =
         section.optional("routes", |value| value.each(|route| read_route(route, clients.as_ref())));
     let why = "only the controller sends messages of its own";
@@ -161,7 +161,7 @@ fn read_dataplane(value: Value<'_>) -> Option<Dataplane> {
 fn read_controller(value: Value<'_>) -> Option<Controller> {
     let mut section = value.section()?;
     let servers = read_servers(&mut section, Role::Controller);
-    let clients = read_clients(&mut section, true);
+    let clients = read_clients(&mut section, Role::Controller);
     let token_provider = section.optional("token_provider", auth::read_provider);
     let why = "no release uses it";
     section.ineffective("token_verifier", why, auth::read_verifier);
@@ -203,8 +203,8 @@ fn read_servers(section: &mut Section<'_>, role: Role) -> Option<Blocks<Server>>
     Some(servers)
 }
 
-/// The clients of a block, with a warning about each if they are `unused`.
-fn read_clients(section: &mut Section<'_>, unused: bool) -> Option<Blocks<Client>> {
+/// The clients of a block, with a warning about what has no effect there.
+fn read_clients(section: &mut Section<'_>, role: Role) -> Option<Blocks<Client>> {
     let Some(value) = section.child("clients") else {
         return Some(Blocks::NONE);
     };
@@ -216,18 +216,23 @@ fn read_clients(section: &mut Section<'_>, unused: bool) -> Option<Blocks<Client
             let endpoint = value.field("endpoint").unwrap_or(value);
             return endpoint.fail(message, Some("remove one of the two".into()));
         }
-        if unused {
-            value.warn("valid, but not connected to yet", None);
-        } else {
-            let native: &[&str] = match client.endpoint.scheme {
-                Scheme::Quic => &["release", "announce", "headers", "origin", "keepalive"],
-                Scheme::Http | Scheme::Https => &[],
-            };
-            let unused = ["proxy", "rate_limit", "request_timeout", "buffer_size"];
-            for key in unused.iter().chain(native) {
-                if let Some(field) = value.field(key) {
-                    field.warn("valid, but without effect on links of this node", None);
-                }
+        let more: &[&str] = match (role, client.endpoint.scheme) {
+            (Role::Controller, Scheme::Quic) => {
+                let endpoint = value.field("endpoint").unwrap_or(value);
+                return endpoint.expected("`http://host:port` or `https://host:port`");
+            }
+            (Role::Controller, _) => {
+                &["release", "announce", "exchange", "headers", "origin", "keepalive"]
+            }
+            (Role::Dataplane, Scheme::Quic) => {
+                &["release", "announce", "headers", "origin", "keepalive"]
+            }
+            (Role::Dataplane, Scheme::Http | Scheme::Https) => &["exchange"],
+        };
+        let unused = ["proxy", "rate_limit", "request_timeout", "buffer_size"];
+        for key in unused.iter().chain(more) {
+            if let Some(field) = value.field(key) {
+                field.warn("valid, but without effect on links of this node", None);
             }
         }
         Some(client)

@@ -37,7 +37,7 @@ pub enum LogLevel {
     Error,
 }
 
-/// Export of traces and metrics (`tracing.opentelemetry`).
+/// Export of logs, traces and metrics (`tracing.opentelemetry`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenTelemetry {
     /// `enabled`, default false.
@@ -106,8 +106,8 @@ fn read_opentelemetry(value: Value<'_>) -> Option<OpenTelemetry> {
     let default = OpenTelemetry::default();
     let mut section = value.section()?;
     let opentelemetry = OpenTelemetry {
-        enabled: section.optional("enabled", read_enabled).unwrap_or(default.enabled),
-        grpc: section.optional("grpc", client::read).unwrap_or(default.grpc),
+        enabled: section.optional("enabled", Value::boolean).unwrap_or(default.enabled),
+        grpc: section.optional("grpc", read_collector).unwrap_or(default.grpc),
         service_name: section
             .optional("service_name", Value::owned_text)
             .unwrap_or(default.service_name),
@@ -125,10 +125,16 @@ fn read_opentelemetry(value: Value<'_>) -> Option<OpenTelemetry> {
     Some(opentelemetry)
 }
 
-fn read_enabled(value: Value<'_>) -> Option<bool> {
-    let enabled = value.clone().boolean()?;
-    if enabled {
-        value.warn("valid, but nothing is exported yet", None);
+fn read_collector(value: Value<'_>) -> Option<Client> {
+    let collector = client::read(value.clone())?;
+    if collector.endpoint.scheme == Scheme::Quic {
+        let endpoint = value.field("endpoint").unwrap_or(value);
+        return endpoint.expected("`http://host:port` or `https://host:port` of a collector");
     }
-    Some(enabled)
+    for key in ["proxy", "rate_limit", "buffer_size", "metadata", "release", "announce"] {
+        if let Some(field) = value.field(key) {
+            field.warn("valid, but without effect on a collector", None);
+        }
+    }
+    Some(collector)
 }

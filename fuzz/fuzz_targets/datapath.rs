@@ -135,9 +135,9 @@ impl Node {
             slow_consumer: SLOW_CONSUMER,
             message_bytes: 4 << 20,
             subscriptions_per_link: SUBSCRIPTIONS,
+            subscriptions_per_node: SUBSCRIPTIONS,
             subscriptions: 1_000_000,
             stalled: std::time::Duration::from_secs(30),
-            announces: false,
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);

@@ -13,8 +13,8 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use slim_compat_grpc::{D6, Dialect, MessageReader, transcode};
 use slim_quic::datapath::{
-    Core, CoreConfig, Counters, DATAGRAMS, Departure, Framing, LinkId, Mailboxes, Marks, Postbox,
-    SlowLog, Wake,
+    Core, CoreConfig, Counters, DATAGRAMS, Departure, Framing, LinkId, Mailboxes, Marks, NodeLink,
+    Postbox, SlowLog, Wake,
 };
 use slim_quic::policy::Principal;
 use slim_wire::session::{self, Session};
@@ -31,7 +31,14 @@ const SOURCE: Name = Name { prefix: Prefix([4, 5, 6]), id: Id::new(7) };
 enum AnyFraming {
     Grpc,
     Native { datagrams: u16 },
-    Node { number: bool },
+    Node { number: bool, kind: AnyKind },
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum AnyKind {
+    Transit,
+    LastHop,
+    Exchange,
 }
 
 #[derive(Arbitrary, Clone, Debug)]
@@ -110,9 +117,9 @@ impl Node {
             slow_consumer: std::time::Duration::from_secs(1),
             message_bytes: 100_000,
             subscriptions_per_link: 4,
+            subscriptions_per_node: 4,
             subscriptions: 100,
             stalled: std::time::Duration::from_secs(30),
-            announces: false,
             seed: 7,
         };
         let wakes = [(); CORES].map(|()| Arc::new(Silent) as Arc<dyn Wake>);
@@ -132,7 +139,14 @@ impl Node {
         let (framing, datagrams) = match framing {
             AnyFraming::Grpc => (Framing::Grpc, 0),
             AnyFraming::Native { datagrams } => (Framing::Native, datagrams.into()),
-            AnyFraming::Node { number } => (Framing::Node(1 + u64::from(number)), 0),
+            AnyFraming::Node { number, kind } => {
+                let kind = match kind {
+                    AnyKind::Transit => NodeLink::Transit,
+                    AnyKind::LastHop => NodeLink::LastHop,
+                    AnyKind::Exchange => NodeLink::Exchange,
+                };
+                (Framing::Node(1 + u64::from(number), kind), 0)
+            }
         };
         let core = &mut self.cores[core];
         let id = core.open_link("fuzz", framing, Principal::Nobody);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use slim_config::{Diagnostics, Loaded, PolicyMode, Profile};
+use slim_config::{Loaded, PolicyMode, Profile};
 use slim_quic::demo::{self, DemoError};
 use slim_quic::node::lifecycle::{self, Exit};
 use slim_quic::version::Version;
@@ -33,6 +33,10 @@ struct Run {
     /// Data-plane address of the embedded defaults; the admin port is then any free one
     #[arg(long, value_name = "ADDR", conflicts_with = "config")]
     listen: Option<SocketAddr>,
+    /// Another node, linked for as long as both run: each tells the other the names of its
+    /// clients. `http://host:port` tries QUIC on that port before gRPC; may be given several times
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    peer: Vec<String>,
     /// Print build information
     #[arg(short, long)]
     version: bool,
@@ -69,21 +73,26 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Run) -> Exit {
-    let named = || std::env::var_os("CONFIG").filter(|_| args.listen.is_none()).map(PathBuf::from);
-    let (config, warnings) = match &args.config.clone().or_else(named) {
+    let plain = args.listen.is_none() && args.peer.is_empty();
+    let named = || std::env::var_os("CONFIG").filter(|_| plain).map(PathBuf::from);
+    let file = args.config.clone().or_else(named);
+    let loaded = match &file {
         Some(file) => match slim_config::load(file) {
-            Ok(Loaded { config, warnings }) => (config, warnings),
+            Ok(loaded) => loaded,
             Err(error) => return report(&error),
         },
-        None => (lifecycle::defaults(args.listen), Diagnostics::default()),
+        None => match lifecycle::defaults(args.listen, &args.peer) {
+            Ok(config) => Loaded::without_file(config),
+            Err(error) => return report(&error),
+        },
     };
-    lifecycle::run(&config, &warnings)
+    lifecycle::run(loaded, file.as_deref())
 }
 
 #[expect(clippy::print_stdout, reason = "the answer to the command")]
 fn check(file: &Path) -> Exit {
     match lifecycle::check(file) {
-        Ok(Loaded { config, warnings }) => {
+        Ok(Loaded { config, warnings, .. }) => {
             for warning in &warnings {
                 println!("{warning}");
             }

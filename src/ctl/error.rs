@@ -5,9 +5,35 @@ use std::time::Duration;
 
 use slim_wire::Fault;
 use thiserror::Error;
+use tonic::Code;
 
 use super::Exit;
 use crate::client::link::LinkError;
+
+const TIMED_OUT: &str = "DeadlineExceeded";
+
+/// A gRPC code as Go names it.
+pub(super) fn rpc_code(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => TIMED_OUT,
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
 
 /// Why a command of `slimctl` has no result.
 #[derive(Debug, Error)]
@@ -60,6 +86,32 @@ pub enum Error {
         /// What went wrong.
         source: io::Error,
     },
+    /// The command line or the settings ask for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// A file that the settings name cannot be used, or the settings file itself.
+    #[error("{0}")]
+    Settings(String),
+    /// A call of a controller or node failed.
+    #[error("{what}: rpc error: code = {code} desc = {text}")]
+    Call {
+        /// What did not work.
+        what: &'static str,
+        /// Whether the server was reached.
+        reached: bool,
+        /// The gRPC code as Go names it.
+        code: &'static str,
+        /// What the server said.
+        text: String,
+    },
+    /// A server answered that it did not do it.
+    #[error("{what}: {text}")]
+    Refused {
+        /// What did not work.
+        what: &'static str,
+        /// What the server said.
+        text: String,
+    },
     /// The relay process of a floor did not start or has ended.
     #[error("pump: expected {expected}, got {got:?}")]
     Pump {
@@ -74,9 +126,11 @@ impl Error {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Argument { .. } | Self::File { .. } => Fault::Caller,
+            Self::Argument { .. } | Self::File { .. } | Self::Usage(_) => Fault::Caller,
+            Self::Settings(_) => Fault::Config,
             Self::Native { source, .. } => source.fault(),
             Self::Connect { .. } | Self::Link(_) | Self::NothingArrives(_) => Fault::Peer,
+            Self::Call { .. } | Self::Refused { .. } => Fault::Peer,
             Self::Machine { .. } | Self::Pump { .. } => Fault::Internal,
         }
     }
@@ -84,7 +138,20 @@ impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Argument { .. } => "see --help",
+            Self::Argument { .. } | Self::Usage(_) => "see --help",
+            Self::Settings(_) => "correct the file, or name another one",
+            Self::Call { code: TIMED_OUT, .. } => "give it more time with --timeout",
+            Self::Call { reached: false, .. } => {
+                "check --server, and that it listens there, with or without TLS"
+            }
+            Self::Call { code: "Unimplemented", .. } => {
+                "this server has no such call: controllers and nodes have ports of their own"
+            }
+            Self::Call { code: "Unauthenticated" | "PermissionDenied", .. } => {
+                "check --token, --basic_auth_creds or the certificate in --tls.cert_file"
+            }
+            Self::Call { code: "NotFound", .. } => "the list commands show what there is",
+            Self::Call { .. } | Self::Refused { .. } => "the log of the server says more",
             Self::File { .. } => "check that the folder exists and can be written to",
             Self::Connect { .. } => "check that a node listens there, without TLS",
             Self::Native { source: LinkError::Untrusted { .. }, .. } => {
@@ -104,11 +171,17 @@ impl Error {
 
     /// The code with which the program ends.
     pub fn exit(&self) -> Exit {
-        match self.fault() {
-            Fault::Caller | Fault::Config => Exit::Usage,
-            Fault::Peer => Exit::Failed,
-            Fault::Internal => Exit::Internal,
+        match (self, self.fault()) {
+            (Self::Call { code: TIMED_OUT, .. }, _) => Exit::TimedOut,
+            (Self::Call { reached: true, .. } | Self::Refused { .. }, _) => Exit::Refused,
+            (_, Fault::Caller | Fault::Config) => Exit::Usage,
+            (_, Fault::Peer) => Exit::Failed,
+            (_, Fault::Internal) => Exit::Internal,
         }
+    }
+
+    pub(super) fn settings(path: &Path, reason: impl Display) -> Self {
+        Self::Settings(format!("{}: {reason}", path.display()))
     }
 
     pub(super) fn argument(

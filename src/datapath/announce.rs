@@ -1,25 +1,28 @@
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
+use indexmap::IndexSet;
 use slim_compat_grpc::Subscription;
 use slim_wire::{Name, Space, TextName};
 use smallvec::SmallVec;
 
+use super::core::ClientName;
 use super::port::LinkId;
 use super::replica::Change;
 
-/// Which names this node's own clients subscribed to, and which nodes of published releases have
-/// been told.
+/// Which names this node's own clients subscribed to, and which other nodes have been told.
 ///
-/// Such a node sends a message here only if it was asked to, as by any client: it is told of a
-/// name with the first client that subscribes to it, and again when the last has gone. Names
-/// without texts cannot be told.
+/// A node is told of a name with the first client that subscribes to it, and again when the last
+/// has gone; never of what other nodes reach. What it does not want to know is kept, and told again
+/// when it may have room.
 #[derive(Debug, Default)]
 pub(super) struct Announcer {
-    names: HashMap<(Space, Name), Known>,
+    names: HashMap<Key, Known>,
     listeners: HashMap<LinkId, Listener>,
 }
+
+type Key = (Space, Name);
 
 /// A name that clients subscribed to.
 #[derive(Debug)]
@@ -28,24 +31,82 @@ struct Known {
     text: Option<Arc<TextName>>,
 }
 
+/// Which names a node is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// A node of a published release: those of one space whose texts are known.
+    Published(Space),
+    /// A node of this kind: all, and how recent they are.
+    Exchange,
+    /// The control plane: those whose texts are known.
+    ControlPlane,
+}
+
+impl Audience {
+    fn hears_of(self, space: Space) -> bool {
+        match self {
+            Self::Published(own) => own == space,
+            Self::Exchange | Self::ControlPlane => true,
+        }
+    }
+}
+
 /// A link to a node that is told.
 #[derive(Debug)]
 struct Listener {
-    space: Space,
-    told: HashMap<Name, Arc<TextName>>,
-    /// Names that may have to be told of, each once.
-    changed: VecDeque<Name>,
-    waiting: HashSet<Name>,
-    waker: Option<Waker>,
+    audience: Audience,
+    told: HashMap<Key, Told>,
+    /// Names that may have to be told of. So many at most as there are names here, or were told.
+    changed: IndexSet<Key>,
+    /// The next of them, so that none waits for ever behind others.
+    turn: usize,
+    /// Names here that the node did not take.
+    refused: IndexSet<Key>,
+    announcements: u64,
+}
+
+#[derive(Debug)]
+struct Told {
+    text: Option<Arc<TextName>>,
+    recency: u32,
+    number: u64,
+}
+
+/// What another node has to be told of a name.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// Whether clients here want it, or no longer do.
+    pub change: Subscription,
+    /// Where it belongs.
+    pub space: Space,
+    /// The name.
+    pub name: Name,
+    /// Its texts, if they are known.
+    pub text: Option<Arc<TextName>>,
+    /// Of a name with an id: how recent the subscription is among all nodes, see
+    /// [`Table::subscribe_told`](super::Table::subscribe_told).
+    pub recency: u32,
+    /// Which announcement on its link it is.
+    number: u64,
+}
+
+/// The name.
+impl fmt::Display for Announcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.text {
+            Some(text) => text.fmt(f),
+            None => self.name.fmt(f),
+        }
+    }
 }
 
 impl Announcer {
-    /// Notes a change of the routing table.
-    pub(super) fn note(&mut self, change: &Change) {
-        let (space, name) = match change {
+    /// Notes a change of the routing table, and calls `wake` with each link that is to be told.
+    pub(super) fn note(&mut self, change: &Change, mut wake: impl FnMut(LinkId)) {
+        let key = match change {
             // What other nodes reach is not this node's to announce.
-            Change::Subscribe(port, ..) if port.is_node() => return,
-            Change::Subscribe(port, space, name, text) => {
+            Change::Subscribe { port, .. } if port.is_node() => return,
+            Change::Subscribe { port, space, name, text, .. } => {
                 let known = self.names.entry((*space, *name));
                 let known = known.or_insert_with(|| Known { links: SmallVec::new(), text: None });
                 known.links.push(port.id());
@@ -63,22 +124,35 @@ impl Announcer {
                 (*space, *name)
             }
         };
-        for listener in self.listeners.values_mut().filter(|listener| listener.space == space) {
-            if listener.waiting.insert(name) {
-                listener.changed.push_back(name);
-            }
-            if let Some(waker) = listener.waker.take() {
-                waker.wake();
+        let is_known = self.names.contains_key(&key);
+        for (link, listener) in &mut self.listeners {
+            if listener.audience.hears_of(key.0) && listener.note(key, is_known) {
+                wake(*link);
             }
         }
     }
 
-    /// From now on the link is told of the names in a space.
-    pub(super) fn listen(&mut self, link: LinkId, space: Space) {
-        let known = self.names.keys().filter(|(of, _)| *of == space);
-        let changed: VecDeque<_> = known.map(|(_, name)| *name).collect();
-        let waiting = changed.iter().copied().collect();
-        let listener = Listener { space, told: HashMap::new(), changed, waiting, waker: None };
+    /// All names, with who has them.
+    pub(super) fn names(&self) -> impl Iterator<Item = ClientName<'_>> {
+        self.names.iter().map(|((space, name), Known { links, text })| ClientName {
+            space: *space,
+            name: *name,
+            text: text.as_ref(),
+            links,
+        })
+    }
+
+    /// From now on the link is told of names.
+    pub(super) fn listen(&mut self, link: LinkId, audience: Audience) {
+        let known = self.names.keys().filter(|(space, _)| audience.hears_of(*space));
+        let listener = Listener {
+            audience,
+            told: HashMap::new(),
+            changed: known.copied().collect(),
+            turn: 0,
+            refused: IndexSet::new(),
+            announcements: 0,
+        };
         self.listeners.insert(link, listener);
     }
 
@@ -87,132 +161,107 @@ impl Announcer {
         self.listeners.remove(&link);
     }
 
-    /// What the link has to be told next.
-    pub(super) fn poll(
+    /// What the link has to be told next, of names that it `may` know; `recency` says how recent
+    /// this node's own subscriptions to a name are.
+    pub(super) fn next(
         &mut self,
         link: LinkId,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Subscription, Arc<TextName>)> {
-        let Some(listener) = self.listeners.get_mut(&link) else {
-            return Poll::Pending;
-        };
-        while let Some(name) = listener.changed.pop_front() {
-            listener.waiting.remove(&name);
-            let known = self.names.get(&(listener.space, name));
-            let text = known.and_then(|known| known.text.clone());
-            match (text, listener.told.contains_key(&name)) {
-                (Some(text), false) => {
-                    listener.told.insert(name, Arc::clone(&text));
-                    return Poll::Ready((Subscription::Made, text));
-                }
-                (None, true) if known.is_none() => {
-                    if let Some(text) = listener.told.remove(&name) {
-                        return Poll::Ready((Subscription::TakenBack, text));
-                    }
-                }
-                _ => {}
+        recency: impl Fn(&Key) -> u32,
+        may: impl Fn(&Name) -> bool,
+    ) -> Option<Announcement> {
+        let listener = self.listeners.get_mut(&link)?;
+        while let Some(key) = listener.pop() {
+            let announcement = match self.names.get(&key) {
+                Some(known) if may(&key.1) => listener.tell(key, known, recency(&key)),
+                Some(_) => None,
+                None => listener.take_back(key),
+            };
+            if announcement.is_some() {
+                return announcement;
             }
         }
-        listener.waker = Some(cx.waker().clone());
-        Poll::Pending
+        None
+    }
+
+    /// The node behind the link has answered. What it did not take is told again when it has
+    /// forgotten another name, and so may have room.
+    pub(super) fn answered(&mut self, link: LinkId, announcement: &Announcement, taken: bool) {
+        let Some(listener) = self.listeners.get_mut(&link) else {
+            return;
+        };
+        let key = (announcement.space, announcement.name);
+        match announcement.change {
+            Subscription::Made if taken => {}
+            Subscription::Made => {
+                let told = listener.told.get(&key);
+                if told.is_some_and(|told| told.number == announcement.number) {
+                    listener.told.remove(&key);
+                    if self.names.contains_key(&key) {
+                        listener.refused.insert(key);
+                    }
+                }
+            }
+            Subscription::TakenBack => listener.changed.extend(listener.refused.pop()),
+        }
+    }
+}
+
+impl Listener {
+    /// A name has come or gone, or got another client. Returns whether the link may have to be told.
+    fn note(&mut self, key: Key, is_known: bool) -> bool {
+        if !is_known {
+            self.refused.swap_remove(&key);
+        }
+        let matters = is_known || self.told.contains_key(&key);
+        if matters {
+            self.changed.insert(key);
+        } else {
+            self.changed.swap_remove(&key);
+        }
+        matters
+    }
+
+    fn pop(&mut self) -> Option<Key> {
+        if self.changed.is_empty() {
+            return None;
+        }
+        self.turn = (self.turn + 1) % self.changed.len();
+        self.changed.swap_remove_index(self.turn)
+    }
+
+    fn tell(&mut self, key: Key, known: &Known, recency: u32) -> Option<Announcement> {
+        let news = match (self.audience, self.told.get(&key)) {
+            (Audience::Published(_) | Audience::ControlPlane, told) => {
+                told.is_none() && known.text.is_some()
+            }
+            (Audience::Exchange, told) => told.is_none_or(|told| told.recency < recency),
+        };
+        if !news {
+            return None;
+        }
+        self.refused.swap_remove(&key);
+        let announcement = self.announcement(Subscription::Made, key, known.text.clone(), recency);
+        let Announcement { text, number, .. } = announcement.clone();
+        self.told.insert(key, Told { text, recency, number });
+        Some(announcement)
+    }
+
+    fn take_back(&mut self, key: Key) -> Option<Announcement> {
+        let told = self.told.remove(&key)?;
+        Some(self.announcement(Subscription::TakenBack, key, told.text, told.recency))
+    }
+
+    fn announcement(
+        &mut self,
+        change: Subscription,
+        (space, name): Key,
+        text: Option<Arc<TextName>>,
+        recency: u32,
+    ) -> Announcement {
+        self.announcements += 1;
+        Announcement { change, space, name, text, recency, number: self.announcements }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::datapath::testing::port;
-    use crate::datapath::{Framing, Port};
-
-    fn text(app: &str) -> Arc<TextName> {
-        Arc::new(format!("org/ns/{app}/7").parse().expect("a name"))
-    }
-
-    fn subscribe(port: &Arc<Port>, text: &Arc<TextName>) -> Change {
-        Change::Subscribe(Arc::clone(port), Space::D20, text.to_name(), Some(Arc::clone(text)))
-    }
-
-    fn unsubscribe(port: &Port, text: &TextName) -> Change {
-        Change::Unsubscribe(port.id(), Space::D20, text.to_name())
-    }
-
-    fn app(name: &TextName) -> String {
-        name.components()[2].to_owned()
-    }
-
-    fn told(announcer: &mut Announcer, link: LinkId) -> Vec<(Subscription, String)> {
-        let mut told = Vec::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        while let Poll::Ready((change, text)) = announcer.poll(link, &mut cx) {
-            told.push((change, app(&text)));
-        }
-        told
-    }
-
-    #[test]
-    fn a_node_is_told_with_the_first_client_of_a_name_and_after_the_last() {
-        let (mut announcer, [node, one, two]) = (Announcer::default(), [1, 2, 3].map(port));
-        announcer.listen(node.id(), Space::D20);
-        let name = text("app");
-        announcer.note(&subscribe(&one, &name));
-        announcer.note(&subscribe(&two, &name));
-        let made = vec![(Subscription::Made, "app".to_owned())];
-        assert_eq!(told(&mut announcer, node.id()), made);
-        announcer.note(&unsubscribe(&one, &name));
-        assert_eq!(told(&mut announcer, node.id()), []);
-        announcer.note(&unsubscribe(&two, &name));
-        let gone = vec![(Subscription::TakenBack, "app".to_owned())];
-        assert_eq!(told(&mut announcer, node.id()), gone);
-    }
-
-    #[test]
-    fn a_node_that_comes_later_is_told_of_all_there_is() {
-        let (mut announcer, [node, one]) = (Announcer::default(), [1, 2].map(port));
-        for app in ["a", "b", "c"] {
-            announcer.note(&subscribe(&one, &text(app)));
-        }
-        announcer.note(&unsubscribe(&one, &text("b")));
-        announcer.listen(node.id(), Space::D20);
-        let mut names: Vec<_> = told(&mut announcer, node.id()).into_iter().map(|t| t.1).collect();
-        names.sort();
-        assert_eq!(names, ["a", "c"]);
-        announcer.leave(node.id());
-        announcer.listen(node.id(), Space::P);
-        assert_eq!(told(&mut announcer, node.id()), []);
-    }
-
-    #[test]
-    fn what_came_and_went_before_it_was_told_is_not_told() {
-        let (mut announcer, [node, one]) = (Announcer::default(), [1, 2].map(port));
-        announcer.listen(node.id(), Space::D20);
-        announcer.note(&subscribe(&one, &text("app")));
-        announcer.note(&unsubscribe(&one, &text("app")));
-        assert_eq!(told(&mut announcer, node.id()), []);
-    }
-
-    #[test]
-    fn a_name_that_comes_and_goes_waits_once() {
-        let (mut announcer, [node, one]) = (Announcer::default(), [1, 2].map(port));
-        announcer.listen(node.id(), Space::D20);
-        for _ in 0..1000 {
-            announcer.note(&subscribe(&one, &text("app")));
-            announcer.note(&unsubscribe(&one, &text("app")));
-        }
-        assert_eq!(announcer.listeners[&node.id()].changed.len(), 1);
-    }
-
-    #[test]
-    fn what_another_node_reaches_is_not_announced() {
-        let mut announcer = Announcer::default();
-        let id = |number| port(number).id();
-        let other = Arc::new(Port::new(
-            id(2),
-            Framing::PublishedNode { of_this_kind: false },
-            "another node",
-        ));
-        announcer.listen(id(1), Space::D20);
-        announcer.note(&subscribe(&other, &text("app")));
-        announcer.note(&unsubscribe(&other, &text("app")));
-        assert_eq!(told(&mut announcer, id(1)), []);
-    }
-}
+mod tests;

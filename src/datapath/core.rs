@@ -7,6 +7,7 @@ use bytes::Bytes;
 use slim_compat_grpc::LinkKey;
 use slim_wire::{Class, Encoding, Envelope, Name, Space};
 use slotmap::SlotMap;
+use tracing::{Span, info_span};
 
 use super::announce::Announcer;
 use super::counters::{Counters, DropReason};
@@ -18,7 +19,9 @@ use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
+use crate::telemetry::SPANS;
 
+pub use self::inspect::ClientName;
 pub use self::subscriptions::SubscribeError;
 
 /// What an operator may choose about a core.
@@ -32,12 +35,12 @@ pub struct CoreConfig {
     pub stalled: Duration,
     /// Longest message, or native frame, in bytes.
     pub message_bytes: usize,
-    /// Subscriptions that one link may have.
+    /// Subscriptions that one link of a client may have.
     pub subscriptions_per_link: usize,
+    /// Subscriptions that one link to another node may have.
+    pub subscriptions_per_node: usize,
     /// Subscriptions that all links of this core may have.
     pub subscriptions: usize,
-    /// Whether nodes of published releases are told of the names of this node's clients.
-    pub announces: bool,
     /// Seed of the table's hashing; see [`super::Table::new`].
     pub seed: u64,
 }
@@ -50,7 +53,7 @@ pub struct Core {
     pub(super) mail: Mailboxes,
     pub(super) counters: Arc<Counters>,
     pub(super) targets: Targets,
-    announcer: Option<Announcer>,
+    announcer: Announcer,
     policy: Policy,
     /// The first thing that the policy does not allow since it was asked for, for the log.
     violation: Option<Violation>,
@@ -82,6 +85,8 @@ pub(super) struct Link {
     pub(super) egress: Egress,
     /// What the policy allows it.
     view: View,
+    /// The link's life as a trace.
+    _trace: Span,
     subscriptions: HashSet<(Space, Name)>,
     batch: Vec<Change>,
     submitted: bool,
@@ -149,7 +154,7 @@ impl Core {
             targets: Targets::default(),
             policy: Policy::default(),
             violation: None,
-            announcer: config.announces.then(Announcer::default),
+            announcer: Announcer::default(),
             slow_log,
             clocks: SlowClocks::new(config.slow_consumer),
             armed: None,
@@ -160,6 +165,17 @@ impl Core {
             ready: Vec::new(),
             driver: None,
         }
+    }
+
+    /// From now on has the limits of subscriptions and of slow and stalled links. What links have
+    /// already stays theirs. The other settings stay as they were.
+    pub fn set_limits(&mut self, config: &CoreConfig) {
+        self.config.subscriptions_per_link = config.subscriptions_per_link;
+        self.config.subscriptions = config.subscriptions;
+        self.config.slow_consumer = config.slow_consumer;
+        self.config.stalled = config.stalled;
+        self.clocks.set_limit(config.slow_consumer);
+        (self.next_sweep, self.rearm) = (None, true);
     }
 
     /// Judges links that are opened from now on by another policy than the open one.
@@ -189,11 +205,14 @@ impl Core {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
         let view = self.policy.view(&principal);
+        // Never entered: what is said of messages is not said of their link.
+        let trace = info_span!(target: SPANS, parent: None, "link", peer, %principal, ?framing);
         let key = self.links.insert_with_key(|key| {
             let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
                 view,
+                _trace: trace,
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,
@@ -203,7 +222,7 @@ impl Core {
                 idle_sweeps: 0,
                 waiting: match framing {
                     Framing::Grpc | Framing::PublishedNode { .. } => Waiting::Task(None),
-                    Framing::Native | Framing::Node(_) => Waiting::Listed(false),
+                    Framing::Native | Framing::Node(..) => Waiting::Listed(false),
                 },
             }
         });
@@ -221,9 +240,7 @@ impl Core {
         self.counters.drop_copies(DropReason::LinkClosed, link.egress.messages());
         self.counters.subscriptions.sub(link.subscriptions.len() as u64);
         self.clocks.stop(id);
-        if let Some(announcer) = &mut self.announcer {
-            announcer.leave(id);
-        }
+        self.announcer.leave(id);
         let ends = link.subscriptions.drain();
         let mut changes = std::mem::take(&mut link.batch);
         changes.extend(ends.map(|(space, name)| Change::Unsubscribe(id, space, name)));
@@ -352,6 +369,16 @@ impl Core {
         }
     }
 
+    /// Lets the link end once its queue is empty.
+    pub fn finish_link(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id.key)
+            && link.state == LinkState::Open
+        {
+            link.state = LinkState::Finishing;
+            link.wake(&mut self.ready);
+        }
+    }
+
     /// Lets every link of this core end once its queue is empty, those that are still to come
     /// too. One that takes nothing is given only as long as a slow consumer.
     pub fn finish_links(&mut self) {
@@ -379,9 +406,7 @@ impl Core {
             match mail {
                 Mail::Change(ordered) => {
                     changes += ordered.changes().len();
-                    if let Some(announcer) = &mut self.announcer {
-                        ordered.changes().iter().for_each(|change| announcer.note(change));
-                    }
+                    self.note_changes(&ordered);
                     if let Some(link) = self.replica.apply(ordered) {
                         self.mail.send(link.core, Mail::Done(link));
                     }
@@ -523,6 +548,7 @@ impl Link {
     }
 }
 
+mod inspect;
 mod subscriptions;
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,7 @@ impl Egress {
     pub fn new(port: Arc<Port>) -> Self {
         let queues = match port.framing() {
             Framing::Grpc | Framing::PublishedNode { .. } => 1,
-            Framing::Native | Framing::Node(_) => DATAGRAMS + 1,
+            Framing::Native | Framing::Node(..) => DATAGRAMS + 1,
         };
         let queues = (0..queues).map(|_| Queue::default()).collect();
         Self { port, queues, datagram_bytes: 0, messages: 0, key: None }
@@ -111,7 +111,7 @@ impl Egress {
                 let queue = &mut self.queues[usize::from(envelope.header.lane % LANES)];
                 queue.push(&envelope.body, envelope.messages);
             }
-            Framing::Native | Framing::Node(_) => self.push_each(envelope),
+            Framing::Native | Framing::Node(..) => self.push_each(envelope),
         }
     }
 
@@ -137,7 +137,7 @@ impl Egress {
 
     /// The way of messages that do not leave as they came, one by one.
     fn push_each(&mut self, envelope: &Envelope) {
-        let hop = matches!(self.port.framing(), Framing::Node(_));
+        let hop = matches!(self.port.framing(), Framing::Node(..));
         let ttl = envelope.header.ttl.saturating_sub(u8::from(hop));
         if envelope.header.encoding != Encoding::Native {
             let header = slim_wire::Header { ttl, ..envelope.header };

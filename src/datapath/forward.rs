@@ -9,7 +9,7 @@ use slim_wire::{Class, Encoding, Envelope, Frames, Header, Pieces, Space};
 use super::core::{Core, CoreConfig};
 use super::counters::{Counters, DropReason, RefuseReason};
 use super::mailbox::Mail;
-use super::port::{Admission, CoreId, Framing, LinkId, Load, Port};
+use super::port::{Admission, CoreId, LinkId, Load, Port};
 use super::table::Origin;
 
 /// What became of a message.
@@ -112,13 +112,8 @@ impl Core {
 
     /// Where a message of the link comes from.
     fn origin(&self, link: LinkId) -> Origin {
-        let framing = self.port(link).map(|port| port.framing());
-        let node = match framing {
-            Some(Framing::Node(node)) => Some(node),
-            _ => None,
-        };
-        let ends_here = framing == Some(Framing::PublishedNode { of_this_kind: true });
-        Origin { link, node, ends_here }
+        let unknown = Origin { link, node: None, ends_here: false };
+        self.port(link).map_or(unknown, |port| Origin::of(port))
     }
 
     /// Puts an envelope into the queues of the targets that admitted it.

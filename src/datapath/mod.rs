@@ -22,12 +22,13 @@ mod slow;
 mod table;
 mod violation;
 
-pub use self::core::{Core, CoreConfig, Departure, Fate, SubscribeError};
+pub use self::announce::Announcement;
+pub use self::core::{ClientName, Core, CoreConfig, Departure, Fate, SubscribeError};
 pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
 pub use self::egress::{Chunk, DATAGRAMS, Egress};
 pub use self::forward::Forwarded;
 pub use self::mailbox::{Mail, Mailboxes, Postbox, Wake};
-pub use self::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
+pub use self::port::{Admission, CoreId, Framing, LinkId, Load, Marks, NodeLink, Port};
 pub use self::replica::{Change, Ordered, Replica, Sequencer, Submission};
 pub use self::slow::{SlowConsumer, SlowLog, SlowState};
 pub use self::table::{Origin, Table};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use slim_wire::limits::HEADER_BYTES;
 use slim_wire::{Class, Encoding, Envelope, Header};
-use slotmap::DefaultKey;
+use slotmap::{DefaultKey, Key as _};
 
 use crate::policy::Principal;
 
@@ -22,6 +22,13 @@ pub struct LinkId {
     pub(super) key: DefaultKey,
 }
 
+impl LinkId {
+    /// A number of its own for as long as the link lasts.
+    pub fn number(self) -> u64 {
+        (u64::from(self.core.0) << 56) ^ self.key.data().as_ffi()
+    }
+}
+
 impl fmt::Display for LinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use slotmap::Key;
@@ -37,7 +44,7 @@ pub enum Framing {
     /// A native app: native frames.
     Native,
     /// Another node, by its number: frames of any encoding, with one hop less to go.
-    Node(u64),
+    Node(u64, NodeLink),
     /// A node over gRPC: as for published clients.
     PublishedNode {
         /// It is of this kind, and began the link: what comes from it goes to no further node,
@@ -46,7 +53,37 @@ pub enum Framing {
     },
 }
 
+/// What two nodes have agreed to about a native link between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeLink {
+    /// Routes say what goes over it. What arrives goes on to other nodes too, as far as its ttl
+    /// allows, so routes have to form a tree.
+    Transit,
+    /// Routes say what goes over it. What arrives goes to this node's own clients only.
+    LastHop,
+    /// Each tells the other the names of its own clients, and what arrives goes to such clients
+    /// only. So in any mesh nobody gets a message twice.
+    Exchange,
+}
+
 impl Framing {
+    /// Whether what comes from the link goes to this node's own clients only.
+    pub(super) const fn ends_here(self) -> bool {
+        match self {
+            Self::Node(_, link) => !matches!(link, NodeLink::Transit),
+            Self::PublishedNode { of_this_kind } => of_this_kind,
+            Self::Grpc | Self::Native => false,
+        }
+    }
+
+    /// The number of the node behind the link, if it has one.
+    pub(super) const fn node(self) -> Option<u64> {
+        match self {
+            Self::Node(node, _) => Some(node),
+            Self::Grpc | Self::Native | Self::PublishedNode { .. } => None,
+        }
+    }
+
     /// The encoding into which a message has to be put for the link; `None` if it can travel as
     /// it is. Only encodings of one routing space meet here.
     pub(super) const fn foreign(self, encoding: Encoding) -> Option<Encoding> {
@@ -60,7 +97,7 @@ impl Framing {
     /// Bytes that a queue holds for a message beside its own.
     const fn overhead(self, encoding: Encoding) -> usize {
         match (self, encoding) {
-            (Self::Node(_), encoding) if !matches!(encoding, Encoding::Native) => HEADER_BYTES,
+            (Self::Node(..), encoding) if !matches!(encoding, Encoding::Native) => HEADER_BYTES,
             _ => 0,
         }
     }
@@ -159,7 +196,20 @@ impl Port {
 
     /// Whether the link leads to another node.
     pub fn is_node(&self) -> bool {
-        matches!(self.framing, Framing::Node(_) | Framing::PublishedNode { .. })
+        matches!(self.framing, Framing::Node(..) | Framing::PublishedNode { .. })
+    }
+
+    /// Whether the link leads to another node that exchanges names with this one.
+    pub(super) fn is_exchange(&self) -> bool {
+        matches!(self.framing, Framing::Node(_, NodeLink::Exchange))
+    }
+
+    /// Whether what goes over the link may go on to further nodes.
+    pub(super) fn is_transit(&self) -> bool {
+        matches!(
+            self.framing,
+            Framing::Node(_, NodeLink::Transit) | Framing::PublishedNode { of_this_kind: false }
+        )
     }
 
     /// The address of the other end.
@@ -295,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_foreign_message_takes_room_for_the_header_it_gets_on_its_way_to_a_node() {
-        let node = port(Framing::Node(1));
+        let node = port(Framing::Node(1, NodeLink::Transit));
         assert_eq!(node.admit(load(Class::Reliable, 100), &MARKS), Admission::Admitted);
         assert_eq!(node.queued(), charge(100 + HEADER_BYTES, 1));
     }

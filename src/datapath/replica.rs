@@ -15,9 +15,19 @@ use super::table::Table;
 /// One change of the routing table.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A subscription that the link does not have yet, with the texts of its name if they are
-    /// known, and anybody may want to know them.
-    Subscribe(Arc<Port>, Space, Name, Option<Arc<TextName>>),
+    /// A subscription that the link does not have yet.
+    Subscribe {
+        /// The link.
+        port: Arc<Port>,
+        /// Where the name belongs.
+        space: Space,
+        /// The name.
+        name: Name,
+        /// Its texts, if they are known, and anybody may want to know them.
+        text: Option<Arc<TextName>>,
+        /// How recent it is, if another node has told of it; see [`Table::subscribe_told`].
+        recency: Option<u32>,
+    },
     /// The end of one that it has.
     Unsubscribe(LinkId, Space, Name),
 }
@@ -80,6 +90,11 @@ impl Replica {
         Self { table: Table::new(seed), next: 0 }
     }
 
+    /// The table, to look at.
+    pub fn known(&self) -> &Table {
+        &self.table
+    }
+
     /// The table, for matching.
     pub fn table(&mut self) -> &mut Table {
         &mut self.table
@@ -95,9 +110,10 @@ impl Replica {
         self.next += 1;
         for change in &ordered.submission.changes {
             match change {
-                Change::Subscribe(port, space, name, _) => {
-                    self.table.subscribe(*space, *name, port)
-                }
+                Change::Subscribe { port, space, name, recency, .. } => match recency {
+                    Some(recency) => self.table.subscribe_told(*space, *name, port, *recency),
+                    None => self.table.subscribe(*space, *name, port),
+                },
                 Change::Unsubscribe(link, space, name) => {
                     self.table.unsubscribe(*space, *name, *link);
                 }

@@ -2,44 +2,32 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use indexmap::IndexMap;
 use slim_wire::{Header, Id, Name, Prefix, Space};
 use smallvec::SmallVec;
 
-use super::port::{Framing, LinkId, Port};
+use self::members::Members;
+use super::port::{LinkId, Port};
 
 /// Which links subscribed to which names: one core's replica.
 ///
 /// Matching follows the published rules of release 0.6 ("Node semantics: publish: matching"),
-/// with anycast improved: links that subscribed with a concrete id are owners and come first,
-/// and among them the least loaded. So a client that merely listens on a peer's name, as 0.6
-/// initiators do, never swallows what is meant for the peer.
+/// with anycast improved: links that subscribed with a concrete id are owners and come first, this
+/// node's own clients before what is reached by other nodes, and the least loaded among equals. So
+/// a client that merely listens on a peer's name, as 0.6 initiators do, never swallows what is meant
+/// for the peer, and a request does not travel when it need not.
 #[derive(Debug)]
 pub struct Table {
     prefixes: HashMap<(Space, Prefix), Members, FixedState>,
-    /// The links of each concrete id, the newest last.
-    ids: HashMap<(Space, Name), SmallVec<[Arc<Port>; 1]>, FixedState>,
+    /// The links of each concrete id, in the order in which they came.
+    ids: HashMap<(Space, Name), SmallVec<[Holder; 1]>, FixedState>,
 }
 
-/// The links under one prefix. A link is in one of the maps.
-#[derive(Debug, Default)]
-struct Members {
-    owners: IndexMap<LinkId, Owner, FixedState>,
-    /// Links of apps that subscribed only without an id.
-    guests: IndexMap<LinkId, Arc<Port>, FixedState>,
-    /// Links to other nodes, by which the name and all its ids are reached.
-    routes: IndexMap<LinkId, Arc<Port>, FixedState>,
-    /// Where the next anycast starts to look.
-    turn: usize,
-}
-
+/// A link that subscribed to a concrete id.
 #[derive(Debug)]
-struct Owner {
+struct Holder {
     port: Arc<Port>,
-    /// Concrete ids that the link subscribed to; at least one.
-    ids: u32,
-    /// Whether it subscribed without an id too.
-    any: bool,
+    /// The highest has the newest subscription. 0 for a route, which is older than any client.
+    recency: u32,
 }
 
 /// Where a message comes from: nothing goes back there.
@@ -54,15 +42,18 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// That of what comes in on a link.
+    pub fn of(port: &Port) -> Self {
+        let framing = port.framing();
+        Self { link: port.id(), node: framing.node(), ends_here: framing.ends_here() }
+    }
+
     #[inline]
     fn allows(self, port: &Port) -> bool {
-        let back = matches!(port.framing(), Framing::Node(node) if self.node == Some(node));
+        let back = self.node.is_some() && port.framing().node() == self.node;
         port.id() != self.link && !back && !(self.ends_here && port.is_node())
     }
 }
-
-/// How many candidates an anycast compares.
-const ANYCAST_CANDIDATES: usize = 8;
 
 impl Table {
     /// An empty table. `seed` keeps peers from choosing names that collide in its maps.
@@ -71,29 +62,68 @@ impl Table {
         Self { prefixes: HashMap::with_hasher(state()), ids: HashMap::with_hasher(state()) }
     }
 
-    /// Adds a subscription that the link does not have yet.
+    /// Adds a subscription that the link does not have yet. A client's is newer than all others
+    /// that are known of the name.
     pub fn subscribe(&mut self, space: Space, name: Name, port: &Arc<Port>) {
+        let newest = self.newest(space, name, |_| true).unwrap_or(0);
+        let recency = if port.is_node() { 0 } else { newest.saturating_add(1) };
+        self.subscribe_told(space, name, port, recency);
+    }
+
+    /// Adds a subscription that another node has told of. Its `recency` is what
+    /// [`Table::recency`] is there: so nodes that know of each other's subscriptions to an id agree
+    /// which is the newest, whatever order they hear of them in.
+    pub fn subscribe_told(&mut self, space: Space, name: Name, port: &Arc<Port>, recency: u32) {
         let members = self.prefixes.entry((space, name.prefix)).or_default();
         members.add(name.id, port);
         if !name.id.is_any() {
-            self.ids.entry((space, name)).or_default().push(Arc::clone(port));
+            let holder = Holder { port: Arc::clone(port), recency };
+            self.ids.entry((space, name)).or_default().push(holder);
         }
+    }
+
+    /// How recent the newest subscription of this node's own clients to an id is; 0 without one.
+    pub fn recency(&self, space: Space, name: Name) -> u32 {
+        self.newest(space, name, |port| !port.is_node()).unwrap_or(0)
+    }
+
+    fn newest(&self, space: Space, name: Name, of: impl Fn(&Port) -> bool) -> Option<u32> {
+        let holders = self.ids.get(&(space, name))?;
+        holders.iter().filter(|holder| of(&holder.port)).map(|holder| holder.recency).max()
     }
 
     /// Takes a subscription of the link back.
     pub fn unsubscribe(&mut self, space: Space, name: Name, link: LinkId) {
         if let Some(members) = self.prefixes.get_mut(&(space, name.prefix)) {
             members.remove(name.id, link);
-            if members.len() == 0 {
+            if members.is_empty() {
                 self.prefixes.remove(&(space, name.prefix));
             }
         }
-        if let Some(ports) = self.ids.get_mut(&(space, name)) {
-            ports.retain(|port| port.id() != link);
-            if ports.is_empty() {
+        if let Some(holders) = self.ids.get_mut(&(space, name)) {
+            holders.retain(|holder| holder.port.id() != link);
+            if holders.is_empty() {
                 self.ids.remove(&(space, name));
             }
         }
+    }
+
+    /// The client of this node that has subscribed to this name with its id, the newest if there
+    /// are several.
+    pub fn owner(&self, space: Space, name: &Name) -> Option<&Arc<Port>> {
+        let holders = self.ids.get(&(space, *name)).into_iter().flatten();
+        let clients = holders.filter(|holder| !holder.port.is_node());
+        clients.max_by_key(|holder| holder.recency).map(|holder| &holder.port)
+    }
+
+    /// The clients of this node that have subscribed to the name with some id.
+    pub fn named_owners(&self, space: Space, prefix: Prefix) -> impl Iterator<Item = &Arc<Port>> {
+        self.prefixes.get(&(space, prefix)).into_iter().flat_map(Members::owners)
+    }
+
+    /// The links that have subscribed to the name, with an id or without.
+    pub fn subscribers(&self, space: Space, prefix: Prefix) -> impl Iterator<Item = &Arc<Port>> {
+        self.prefixes.get(&(space, prefix)).into_iter().flat_map(Members::ports)
     }
 
     /// Another space in which the destination's name is known.
@@ -115,13 +145,13 @@ impl Table {
         let Name { prefix, id } = header.destination;
         // Several links may lead to one node, which is to get a message once.
         let mut nodes = SmallVec::<[u64; 4]>::new();
-        let mut deliver = |port: &Arc<Port>| match port.framing() {
-            Framing::Node(node) if nodes.contains(&node) => {}
-            Framing::Node(node) => {
+        let mut deliver = |port: &Arc<Port>| match port.framing().node() {
+            Some(node) if nodes.contains(&node) => {}
+            Some(node) => {
                 nodes.push(node);
                 deliver(port);
             }
-            Framing::Grpc | Framing::Native | Framing::PublishedNode { .. } => deliver(port),
+            None => deliver(port),
         };
         match (header.fanout, id) {
             (1, Id::ANY) => {
@@ -137,25 +167,33 @@ impl Table {
                 }
             }
             _ => match self.ids.get(&(space, header.destination)) {
-                Some(ports) => ports.iter().filter(|port| from.allows(port)).for_each(deliver),
+                Some(holders) => {
+                    let ports = || holders.iter().map(|holder| &holder.port);
+                    let once = ports().filter(|port| !port.is_transit());
+                    let ports = once.chain(ports().filter(|port| port.is_transit()));
+                    ports.filter(|port| from.allows(port)).for_each(deliver);
+                }
                 None => self.along_routes(space, prefix, from, deliver),
             },
         }
     }
 
-    /// The newest link of a concrete id: an older one of the same id is a connection that its
-    /// client has already given up. An unknown id goes to the nodes that the name is routed to;
-    /// without any to the only link of the prefix, if there is just one, as in releases 0.4 to
-    /// 1.3.
+    /// The link with the newest subscription to a concrete id, a client's before a node's if they
+    /// cannot be told apart: an older one of the same id is a connection that its client has already
+    /// given up. An unknown id goes to the nodes that the name is routed to; without any to the only
+    /// target of the prefix, if there is just one, as in releases 0.4 to 1.3.
     fn exact(&self, space: Space, name: Name, from: Origin, mut deliver: impl FnMut(&Arc<Port>)) {
-        if let Some(ports) = self.ids.get(&(space, name)) {
-            ports.iter().rev().find(|port| from.allows(port)).into_iter().for_each(deliver);
+        if let Some(holders) = self.ids.get(&(space, name)) {
+            let allowed = holders.iter().filter(|holder| from.allows(&holder.port));
+            // Among equals the last is taken.
+            let newest = allowed.max_by_key(|holder| (holder.recency, !holder.port.is_node()));
+            newest.map(|holder| &holder.port).into_iter().for_each(deliver);
             return;
         }
         let Some(members) = self.prefixes.get(&(space, name.prefix)) else {
             return;
         };
-        if members.routes.is_empty() && members.len() == 1 {
+        if members.lead_to_one() && members.routes().next().is_none() {
             members.ports().filter(|port| from.allows(port)).for_each(&mut deliver);
         }
         self.along_routes(space, name.prefix, from, deliver);
@@ -169,90 +207,10 @@ impl Table {
         deliver: impl FnMut(&Arc<Port>),
     ) {
         let members = self.prefixes.get(&(space, prefix)).into_iter();
-        members
-            .flat_map(|members| members.routes.values())
-            .filter(|port| from.allows(port))
-            .for_each(deliver);
+        members.flat_map(Members::routes).filter(|port| from.allows(port)).for_each(deliver);
     }
 }
 
-impl Members {
-    fn len(&self) -> usize {
-        self.owners.len() + self.guests.len() + self.routes.len()
-    }
-
-    fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
-        let owners = self.owners.values().map(|owner| &owner.port);
-        owners.chain(self.guests.values()).chain(self.routes.values())
-    }
-
-    fn add(&mut self, id: Id, port: &Arc<Port>) {
-        let link = port.id();
-        match (self.owners.get_mut(&link), id.is_any()) {
-            (Some(owner), true) => owner.any = true,
-            (Some(owner), false) => owner.ids += 1,
-            (None, true) => _ = self.others(port).insert(link, Arc::clone(port)),
-            (None, false) => {
-                let any = self.others(port).swap_remove(&link).is_some();
-                self.owners.insert(link, Owner { port: Arc::clone(port), ids: 1, any });
-            }
-        }
-    }
-
-    fn remove(&mut self, id: Id, link: LinkId) {
-        let Some(owner) = self.owners.get_mut(&link) else {
-            if id.is_any() {
-                self.guests.swap_remove(&link);
-                self.routes.swap_remove(&link);
-            }
-            return;
-        };
-        if id.is_any() {
-            owner.any = false;
-            return;
-        }
-        owner.ids -= 1;
-        if owner.ids == 0
-            && let Some(owner) = self.owners.swap_remove(&link)
-            && owner.any
-        {
-            self.others(&owner.port).insert(link, owner.port);
-        }
-    }
-
-    /// Where a link without a concrete id belongs.
-    fn others(&mut self, port: &Port) -> &mut IndexMap<LinkId, Arc<Port>, FixedState> {
-        if port.is_node() { &mut self.routes } else { &mut self.guests }
-    }
-
-    /// The anycast target: owners before routes before guests, the least loaded of a few, and
-    /// turn by turn among equals. Guests come last because release 0.6 makes the initiator of a
-    /// session one under its peer's name.
-    fn choose(&mut self, from: Origin) -> Option<&Arc<Port>> {
-        self.turn = self.turn.wrapping_add(1);
-        let (turn, owners) = (self.turn, &self.owners);
-        least_loaded(owners.len(), turn, from, |at| owners.get_index(at).map(|(_, o)| &o.port))
-            .or_else(|| {
-                [&self.routes, &self.guests].into_iter().find_map(|links| {
-                    least_loaded(links.len(), turn, from, |at| links.get_index(at).map(|(_, p)| p))
-                })
-            })
-    }
-}
-
-/// The least loaded of up to [`ANYCAST_CANDIDATES`] ports from position `turn` on.
-fn least_loaded<'a>(
-    len: usize,
-    turn: usize,
-    from: Origin,
-    port_at: impl Fn(usize) -> Option<&'a Arc<Port>>,
-) -> Option<&'a Arc<Port>> {
-    (0..len)
-        .filter_map(|step| port_at((turn + step) % len))
-        .filter(|port| from.allows(port))
-        .take(ANYCAST_CANDIDATES)
-        .min_by_key(|port| port.queued())
-}
-
+mod members;
 #[cfg(test)]
 mod tests;

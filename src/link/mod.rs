@@ -7,6 +7,7 @@ pub mod grpc;
 mod host;
 mod incident;
 pub mod quic;
+pub mod routes;
 
 pub use certificate::principal_of;
 pub use gate::{Gate, Unauthenticated, Visitor};

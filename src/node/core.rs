@@ -18,8 +18,7 @@ use tracing::{info, warn};
 
 use super::StartError;
 use super::listener::{CoreListener, take_quic};
-use super::published::PublishedUplink;
-use super::uplink::{Uplink, keep_up};
+use super::uplink::Uplink;
 use crate::datapath::{
     Act, Core, CoreConfig, Counters, Mailboxes, Marks, SlowConsumer, SlowLog, SlowState, Violation,
     Wake,
@@ -49,7 +48,6 @@ pub(super) struct CoreSpec {
     pub(super) node: u64,
     /// Links to other nodes that live on this core.
     pub(super) uplinks: Vec<Uplink>,
-    pub(super) published: Vec<PublishedUplink>,
     pub(super) crossing: Crossing,
     pub(super) mail: Mailboxes,
     pub(super) bell: Arc<Bell>,
@@ -70,12 +68,46 @@ pub(super) enum Step {
 
 type Order = (Step, oneshot::Sender<()>);
 
+/// What a core has to work with, for calls from other threads.
+#[derive(Clone)]
+pub(super) struct Local {
+    pub(super) host: Rc<Host>,
+    pub(super) dials: Rc<Dials>,
+}
+
+type Call = Box<dyn FnOnce(&Local) + Send>;
+
+/// Calls that may wait for a core.
+const CALLS: usize = 64;
+
+/// The way to a running core from other threads.
+#[derive(Clone)]
+pub(super) struct Remote {
+    calls: mpsc::Sender<Call>,
+}
+
+impl Remote {
+    /// Has the core do some work between its other work, and returns what comes of it; `None`
+    /// when the core has ended.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Local) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        // Who asked may have gone meanwhile.
+        let call = move |local: &Local| _ = tell.send(work(local));
+        self.calls.send(Box::new(call)).await.ok()?;
+        told.await.ok()
+    }
+}
+
 /// A running core, as the node sees it. Dropping it ends the core's thread, whatever it is doing.
 pub(super) struct CoreHandle {
     pub(super) counters: Arc<Counters>,
     pub(super) incidents: Arc<Incidents>,
     /// Cancelled when the core has ended, on purpose or not.
     pub(super) ended: CancellationToken,
+    pub(super) remote: Remote,
     orders: mpsc::Sender<Order>,
     ending: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -87,6 +119,7 @@ impl CoreHandle {
         let system = |what| move |source| StartError::System { what, source };
         let (counters, incidents) = (Arc::<Counters>::default(), Arc::<Incidents>::default());
         let (orders, inbox) = mpsc::channel(1);
+        let (calls, called) = mpsc::channel(CALLS);
         let (ending, ended) = (CancellationToken::new(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -100,12 +133,13 @@ impl CoreHandle {
                 let _has_ended = has_ended;
                 let (counters, incidents) = seen;
                 LocalSet::new().block_on(&runtime, async move {
-                    let run = run(spec, counters, incidents, inbox);
+                    let run = run(spec, counters, incidents, inbox, called);
                     end.run_until_cancelled(run).await;
                 });
             })
             .map_err(system("the thread of a core"))?;
-        Ok(Self { counters, incidents, ended, orders, ending, thread: Some(thread) })
+        let remote = Remote { calls };
+        Ok(Self { counters, incidents, ended, remote, orders, ending, thread: Some(thread) })
     }
 }
 
@@ -139,10 +173,9 @@ async fn run(
     counters: Arc<Counters>,
     incidents: Arc<Incidents>,
     mut orders: mpsc::Receiver<Order>,
+    called: mpsc::Receiver<Call>,
 ) {
-    let CoreSpec {
-        config, cores, mut servers, node, uplinks, published, crossing, mail, bell, ..
-    } = spec;
+    let CoreSpec { config, cores, mut servers, node, uplinks, crossing, mail, bell, .. } = spec;
     let (slow_log, places) = (spec.slow_log, spec.places);
     let id = mail.core();
     let node_id = format!("slim-{node:016x}").into();
@@ -156,11 +189,9 @@ async fn run(
         Ok(driver) => _ = host.tasks.spawn_local(driver.run()),
         Err(error) => tracing::error!(%error, "native links are not served"),
     }
-    for uplink in published {
-        host.tasks.spawn_local(uplink.keep_up(Rc::clone(&host)));
-    }
+    let local = Local { host: Rc::clone(&host), dials };
     for uplink in uplinks {
-        host.tasks.spawn_local(keep_up(uplink, Rc::clone(&host), Rc::clone(&dials)));
+        uplink.begin(&local);
     }
     let listening = CancellationToken::new();
     let accepting = TaskTracker::new();
@@ -183,7 +214,18 @@ async fn run(
     tokio::select! {
         () = turns => {}
         () = steps => {}
+        () = take_calls(&local, called) => {}
     }
+}
+
+/// Does what other threads ask for, for ever.
+async fn take_calls(local: &Local, mut called: mpsc::Receiver<Call>) {
+    while let Some(call) = called.recv().await {
+        call(local);
+        // Messages come first.
+        tokio::task::yield_now().await;
+    }
+    std::future::pending().await
 }
 
 /// Takes the node's orders until it has no more.
@@ -281,17 +323,17 @@ fn log_slow_consumer(slow: &SlowConsumer, left_out: u64) {
     }
 }
 
-fn core_config(config: &Config, cores: usize) -> CoreConfig {
+/// What a core may have of what the node may have.
+pub(super) fn core_config(config: &Config, cores: usize) -> CoreConfig {
     let limits = &config.limits;
-    let mut clients = config.services.iter().flat_map(|service| &service.dataplane.clients);
     CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),
         slow_consumer: limits.slow_consumer,
         stalled: limits.stalled,
         message_bytes: limits.message_bytes,
         subscriptions_per_link: limits.subscriptions_per_link,
+        subscriptions_per_node: limits.subscriptions_per_node,
         subscriptions: limits.subscriptions.div_ceil(cores),
-        announces: clients.any(|client| client.announce),
         seed: RandomState::new().build_hasher().finish(),
     }
 }

@@ -55,6 +55,7 @@ pub(super) struct BoundServer {
     pub(super) security: Security,
     settings: Http2Settings,
     quic: QuicSettings,
+    exchanges: bool,
     listeners: Vec<TcpListener>,
     sockets: Vec<UdpSocket>,
 }
@@ -73,6 +74,7 @@ struct CoreSocket {
     socket: UdpSocket,
     config: Arc<ArcSwap<quinn_proto::ServerConfig>>,
     settings: QuicSettings,
+    exchanges: bool,
 }
 
 /// Connections that the kernel completes before they are accepted.
@@ -85,6 +87,7 @@ const PORTS: usize = 16;
 pub(super) fn bind_server(
     server: &Server,
     security: Security,
+    exchanges: bool,
     cores: usize,
 ) -> Result<BoundServer, BindError> {
     let error = |source| BindError { address: server.endpoint, source };
@@ -100,7 +103,7 @@ pub(super) fn bind_server(
         }
     };
     let (settings, quic) = (http2_settings(server), quic_settings(server));
-    Ok(BoundServer { address, security, settings, quic, listeners, sockets })
+    Ok(BoundServer { address, security, settings, quic, exchanges, listeners, sockets })
 }
 
 /// How QUIC is spoken at a server.
@@ -179,13 +182,17 @@ impl BoundServer {
     /// Each core's share of all servers.
     pub(super) fn split(servers: Vec<Self>, cores: usize) -> Vec<Vec<CoreListener>> {
         let mut shares: Vec<Vec<CoreListener>> = (0..cores).map(|_| Vec::new()).collect();
-        for Self { security, settings, quic, listeners, sockets, .. } in servers {
+        for Self { security, settings, quic, exchanges, listeners, sockets, .. } in servers {
             let mut sockets = sockets.into_iter();
             for (share, listener) in shares.iter_mut().zip(listeners) {
                 let Security { grpc: tls, quic: config, gate } = security.clone();
                 let socket = config.zip(sockets.next());
-                let socket =
-                    socket.map(|(config, socket)| CoreSocket { socket, config, settings: quic });
+                let socket = socket.map(|(config, socket)| CoreSocket {
+                    socket,
+                    config,
+                    settings: quic,
+                    exchanges,
+                });
                 share.push(CoreListener { listener, tls, gate, settings, quic: socket });
             }
         }
@@ -197,9 +204,9 @@ impl BoundServer {
 pub(super) fn take_quic(listeners: &mut [CoreListener], core: CoreId) -> Vec<Listening> {
     let sockets = listeners.iter_mut().enumerate();
     let listening = sockets.filter_map(|(server, listener)| {
-        let CoreSocket { socket, config, settings } = listener.quic.take()?;
+        let CoreSocket { socket, config, settings, exchanges } = listener.quic.take()?;
         let (endpoint, gate) = (settings::endpoint(core, settings), Arc::clone(&listener.gate));
-        Some(Listening { socket, server, endpoint, config, gate })
+        Some(Listening { socket, server, endpoint, config, gate, exchanges })
     });
     listening.collect()
 }

@@ -1,16 +1,17 @@
 //! Assembles a node from its configuration and drives it: cores, listeners, drain, admin.
 
 mod admin;
+mod agent;
 mod core;
 pub mod lifecycle;
 mod listener;
-pub mod logging;
 mod metrics;
 mod published;
-mod security;
-mod tls;
+mod reload;
+pub(crate) mod security;
+pub(crate) mod tls;
 mod uplink;
-mod watch;
+pub(crate) mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
@@ -19,22 +20,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use opentelemetry::metrics::Meter;
 use slim_config::{Auth, Config, Server};
 use slim_wire::Fault;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use self::core::{CoreHandle, CoreSpec, Step};
 pub use self::listener::BindError;
 use self::listener::{BoundServer, bind_server};
 pub use self::metrics::METRICS;
 use self::metrics::Observed;
+use self::reload::{ConfiguredUplink, configured};
 pub use self::tls::TlsError;
 use self::watch::{Watcher, Watching};
 use crate::datapath::{Mailboxes, SlowLog, Wake};
 use crate::identity::IdentityError;
 use crate::link::Places;
 use crate::link::quic::Crossing;
+use crate::telemetry::{SPANS, Telemetry, TelemetryError};
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -58,6 +62,9 @@ pub enum StartError {
         /// What is wrong.
         source: IdentityError,
     },
+    /// Telemetry cannot be exported.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// A thread or runtime cannot be had from the system.
     #[error("start of {what}: {source}")]
     System {
@@ -73,6 +80,7 @@ impl StartError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Bind(_) | Self::Tls { .. } | Self::Auth { .. } => Fault::Config,
+            Self::Telemetry(error) => error.fault(),
             Self::System { .. } => Fault::Internal,
         }
     }
@@ -85,6 +93,7 @@ impl StartError {
             Self::Auth { .. } => {
                 "name a file that can be read, or a text, with a key of the algorithm and format given"
             }
+            Self::Telemetry(error) => error.hint(),
             Self::System { .. } => "the system is short of threads or file descriptors",
         }
     }
@@ -97,7 +106,8 @@ pub struct Node {
     observed: Observed,
     ready: Arc<AtomicBool>,
     drain_timeout: Duration,
-    _watching: Watching,
+    uplinks: Vec<ConfiguredUplink>,
+    watching: Watching,
 }
 
 /// How a drain ended.
@@ -119,12 +129,11 @@ impl Node {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let count = cores_of(config);
         let mut watcher = Watcher::new()?;
-        let uplinks = uplink::uplinks(config, &mut watcher)?;
-        let published = published::published_uplinks(config, &mut watcher)?;
+        let (uplinks, controls) = uplink::uplinks(config, &mut watcher)?;
         let servers = bind_servers(config, count, &mut watcher)?;
         // Never 0, which stands for no node.
         let node = RandomState::new().build_hasher().finish() | 1;
-        let addresses = servers.iter().map(|server| server.address).collect();
+        let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
         let slow_log = Arc::new(SlowLog::default());
         let places = Places::new(config.limits.links, config.limits.partial_bytes);
         let bells: Vec<_> = (0..count).map(|_| Arc::new(core::Bell::default())).collect();
@@ -142,14 +151,12 @@ impl Node {
             let core: usize = mail.core().0.into();
             // A link lives on one core; they take turns.
             let uplinks = uplinks.iter().skip(core).step_by(count).cloned().collect();
-            let published = published.iter().skip(core).step_by(count).cloned().collect();
             cores.push(CoreHandle::start(CoreSpec {
                 config: config.clone(),
                 cores: count,
                 servers: std::mem::take(&mut per_core[core]),
                 node,
                 uplinks,
-                published,
                 crossing: crossings.next().expect("one end per core"),
                 mail,
                 bell,
@@ -157,16 +164,35 @@ impl Node {
                 places: places.clone(),
             })?);
         }
+        if agent::is_wanted(config) {
+            let agents = agent::agents(config, &addresses, &mut watcher)?;
+            let remotes = cores.iter().map(|core| core.remote.clone()).collect();
+            watcher.runtime().spawn(agent::run(agents, remotes));
+        }
         let watching = watcher.start()?;
         let observed = Observed::new(&cores, slow_log, Arc::clone(&watching.reloads));
         let ready = Arc::new(AtomicBool::new(true));
         let drain_timeout = config.runtime.drain_timeout;
-        Ok(Self { cores, servers: addresses, observed, ready, drain_timeout, _watching: watching })
+        Ok(Self {
+            cores,
+            servers: addresses,
+            observed,
+            ready,
+            drain_timeout,
+            uplinks: configured(config, controls),
+            watching,
+        })
     }
 
     /// The addresses of the data-plane servers, with the ports that the system chose.
     pub fn servers(&self) -> &[SocketAddr] {
         &self.servers
+    }
+
+    /// Has the metrics of `/metrics` exported too, by the names that they have there, as far as
+    /// they are not of single links.
+    pub fn export_metrics(&self, meter: &Meter) {
+        self.observed.export(meter);
     }
 
     /// Serves `/livez`, `/readyz` and `/metrics` on `address` from the current runtime. Returns
@@ -183,6 +209,7 @@ impl Node {
     /// `runtime.drain_timeout`, or less if `hurry` resolves first.
     pub async fn drain(self, hurry: impl Future<Output = ()>) -> Drained {
         self.ready.store(false, Ordering::Relaxed);
+        let span = info_span!(target: SPANS, "drain");
         let deadline = Instant::now() + self.drain_timeout;
         let lost = self.observed.lost();
         let cores = &self.cores;
@@ -194,6 +221,7 @@ impl Node {
             core::take_step(cores, Step::Finish).await;
             if self.observed.lost() == lost { Drained::Clean } else { Drained::Dropped }
         };
+        let steps = steps.instrument(span);
         tokio::select! {
             drained = steps => drained,
             () = tokio::time::sleep_until(deadline.into()) => Drained::TimedOut,
@@ -237,7 +265,8 @@ fn bind_servers(
         info!(target: "slim_service::service", "starting service");
         for (index, server) in service.dataplane.servers.iter().enumerate() {
             let block = format!("{}.dataplane.servers[{index}]", service.id);
-            bound.push(start_server(&block, server, cores, watcher)?);
+            let exchanges = server.quic.exchanges(config.profile);
+            bound.push(start_server(&block, server, exchanges, cores, watcher)?);
         }
         info!(target: "slim", service = %service.id, "service started");
     }
@@ -247,6 +276,7 @@ fn bind_servers(
 fn start_server(
     block: &str,
     server: &Server,
+    exchanges: bool,
     cores: usize,
     watcher: &mut Watcher,
 ) -> Result<BoundServer, StartError> {
@@ -256,7 +286,7 @@ fn start_server(
     if server.auth != Auth::None && server.tls.is_none() {
         warn!(target: "slim", "Auth is enabled without TLS. This is not recommended.");
     }
-    let bound = bind_server(server, security, cores)?;
+    let bound = bind_server(server, security, exchanges, cores)?;
     info!(
         target: "slim_config::grpc::server",
         address = %bound.address,
@@ -267,8 +297,9 @@ fn start_server(
     Ok(bound)
 }
 
-/// Whether the certificates and keys of all servers and clients can be used.
+/// Whether the certificates and keys of all servers and clients, and of the collector, can be used.
 fn check_security(config: &Config) -> Result<(), StartError> {
+    Telemetry::check(&config.tracing.opentelemetry)?;
     let mut watcher = Watcher::new()?;
     for service in &config.services {
         for (index, server) in service.dataplane.servers.iter().enumerate() {
@@ -276,6 +307,5 @@ fn check_security(config: &Config) -> Result<(), StartError> {
             security::of_server(&block, server, &mut watcher)?;
         }
     }
-    uplink::uplinks(config, &mut watcher)?;
-    published::published_uplinks(config, &mut watcher).map(|_| ())
+    uplink::uplinks(config, &mut watcher).map(|_| ())
 }

@@ -1,6 +1,7 @@
 //! Links that this node begins, to nodes of published releases.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,56 +12,36 @@ use http::{HeaderValue, Request, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slim_compat_grpc::{D6, Dialect};
-use slim_config::{Client, Config, Release, Scheme};
+use slim_config::{Client, Release};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
-use super::uplink::{Way, begin_again, of_clients};
-use super::watch::Watcher;
-use super::{StartError, security};
+use super::uplink::State;
 use crate::link::Host;
 use crate::link::grpc::{PublishedNode, PublishedRelease, serve_uplink};
 use crate::link::quic::LinkEnd;
+use crate::link::routes::{Routes, fixed};
+use crate::trust::Credentials;
 
-/// A link to a published node, to be kept up for as long as this node runs.
-#[derive(Clone)]
-pub(super) struct PublishedUplink {
-    way: Way,
+/// What a link to a published node is begun with.
+pub(super) struct Published {
     tls: Option<Arc<ArcSwap<ClientConfig>>>,
     connect_timeout: Option<Duration>,
     node: PublishedNode,
 }
 
+/// What concerns one life of a link.
+pub(super) struct Life {
+    pub(super) routes: Routes,
+    pub(super) state: Arc<watch::Sender<State>>,
+    pub(super) given_up: CancellationToken,
+}
+
 /// Unless the configuration says otherwise: as patient as native links between nodes.
 const KEEP_ALIVE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(3)];
-
-/// The links to published nodes that the configuration asks for, whose files are watched.
-pub(super) fn published_uplinks(
-    config: &Config,
-    watcher: &mut Watcher,
-) -> Result<Vec<PublishedUplink>, StartError> {
-    let secure = |client: &Client| security::of_published(client, watcher);
-    of_clients(config, |scheme| scheme != Scheme::Quic, secure, uplink)
-}
-
-fn uplink(client: &Client, way: Way, tls: Option<Arc<ArcSwap<ClientConfig>>>) -> PublishedUplink {
-    let node = PublishedNode {
-        release: match client.release {
-            Release::V0_6 => PublishedRelease::V0_6,
-            Release::V2 => PublishedRelease::V2,
-        },
-        request: request(client),
-        routes: way.routes.clone(),
-        announce: client.announce,
-        keepalive: match client.keepalive {
-            Some(keepalive) => [keepalive.http2, keepalive.timeout],
-            None => KEEP_ALIVE,
-        },
-        link_id: format!("{:032x}", rand::random::<u128>()).into(),
-    };
-    PublishedUplink { way, tls, connect_timeout: client.connect_timeout, node }
-}
 
 /// What opens the stream.
 fn request(client: &Client) -> Request<()> {
@@ -82,19 +63,41 @@ fn request(client: &Client) -> Request<()> {
     request.body(()).expect("the configuration's headers are valid")
 }
 
-impl PublishedUplink {
-    /// Keeps the link up until the node stops.
-    pub(super) async fn keep_up(self, host: Rc<Host>) {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let shown = format!("{scheme}://{}", self.way);
-        begin_again(&shown, &host, async || self.once(&shown, &host).await).await;
+impl Published {
+    pub(super) fn new(client: &Client, tls: Option<Arc<ArcSwap<ClientConfig>>>) -> Self {
+        let node = PublishedNode {
+            release: match client.release {
+                Release::V0_6 => PublishedRelease::V0_6,
+                Release::V2 => PublishedRelease::V2,
+            },
+            request: request(client),
+            routes: fixed([]),
+            announce: client.announce,
+            keepalive: match client.keepalive {
+                Some(keepalive) => [keepalive.http2, keepalive.timeout],
+                None => KEEP_ALIVE,
+            },
+            link_id: format!("{:032x}", rand::random::<u128>()).into(),
+            opened: CancellationToken::new(),
+            given_up: CancellationToken::new(),
+        };
+        Self { tls, connect_timeout: client.connect_timeout, node }
     }
 
     /// One life of the link, at the first of the host's addresses that answers.
-    async fn once(&self, shown: &str, host: &Rc<Host>) -> std::io::Result<LinkEnd> {
-        let Way { host: name, port, credentials, .. } = &self.way;
-        let connected = TcpStream::connect((name.as_str(), *port));
-        let mut node = self.node.clone();
+    pub(super) async fn once(
+        &self,
+        shown: &str,
+        (name, port): (&str, u16),
+        credentials: &Credentials,
+        life: Life,
+        host: &Rc<Host>,
+    ) -> std::io::Result<LinkEnd> {
+        let connected = TcpStream::connect((name, port));
+        let Life { routes, state, given_up } = life;
+        let opened = CancellationToken::new();
+        let mut node =
+            PublishedNode { routes, given_up, opened: opened.clone(), ..self.node.clone() };
         let credentials = credentials.authorization(SystemTime::now());
         if let Some(credentials) = credentials.map_err(std::io::Error::other)? {
             let mut value =
@@ -107,8 +110,18 @@ impl PublishedUplink {
                 .await??;
         tcp.set_nodelay(true)?;
         let peer = tcp.peer_addr()?;
-        tracing::info!(peer = shown, routes = self.node.routes.len(), "linking to another node");
-        self.serve(tcp, name, peer, &node, host).await
+        tracing::info!(
+            peer = shown,
+            routes = node.routes.borrow().len(),
+            "linking to another node"
+        );
+        let mut serving = pin!(self.serve(tcp, name, peer, &node, host));
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = opened.cancelled() => {}
+        }
+        state.send_replace(State::Open);
+        serving.await
     }
 
     async fn serve(

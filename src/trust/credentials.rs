@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
-use slim_config::{Auth, Jwt as JwtConfig, JwtKey, KeyFormat, KeySource, MetadataValue, Secret};
+use slim_config::{
+    Auth, Jwt as JwtConfig, JwtKey, KeyFormat, KeySource, MetadataValue, Secret,
+    TokenSource as ConfiguredSource,
+};
 
 use super::JwtFile;
 use super::keys::algorithm;
@@ -74,6 +77,20 @@ impl Credentials {
         }
         Ok(Some(Secret::new(value)))
     }
+}
+
+/// Tokens as the configuration says, but for those of a shared secret.
+///
+/// # Errors
+/// [`IdentityError::Config`].
+pub fn source_of(configured: &ConfiguredSource) -> Result<Arc<dyn TokenSource>, IdentityError> {
+    Ok(match configured {
+        ConfiguredSource::StaticJwt(token) => Arc::new(JwtFile::open(&token.file)?),
+        ConfiguredSource::Jwt(jwt) => Arc::new(signed(jwt)?),
+        ConfiguredSource::None | ConfiguredSource::SharedSecret(_) => {
+            return Err(IdentityError::config("token source: expected `static_jwt` or `jwt`"));
+        }
+    })
 }
 
 /// Tokens that are signed with a key of the configuration.

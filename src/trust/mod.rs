@@ -7,7 +7,7 @@ mod issuers;
 mod keys;
 pub mod pem;
 
-pub use self::credentials::Credentials;
+pub use self::credentials::{Credentials, source_of};
 pub use self::file::{JwtFile, KeyFile, KeyForm};
 pub use self::issuers::{IssuerKeys, IssuerOptions};
 pub use self::keys::KeyText;

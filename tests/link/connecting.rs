@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slim_quic::client::link::{Link, LinkError, LinkOptions, Trust};
-use slim_wire::{CloseCode, Fault, Flags, FrameKind, Hello, Role};
+use slim_wire::{CloseCode, Fault, Flags, FrameKind, Hello, HelloFlags, Role};
 
 use crate::fake_node::{FakeNode, control_frame};
 use crate::support::{eventually, in_time};
@@ -19,7 +19,8 @@ async fn a_client_says_hello_and_waits_for_the_nodes() {
     let link = tokio::spawn(async move { Link::connect(&address, &options).await });
     let mut peer = in_time("a connection", node.accept()).await;
     let hello = peer.heard_hello().await;
-    assert_eq!(hello, Hello { role: Role::App, node: 0, frame_bytes: 4 << 20 });
+    let flags = HelloFlags::empty();
+    assert_eq!(hello, Hello { role: Role::App, node: 0, flags, frame_bytes: 4 << 20 });
     assert!(!link.is_finished());
     peer.say_hello().await;
     let link = in_time("a link", link).await.expect("no panic").expect("a link");
@@ -108,7 +109,8 @@ async fn wrong_addresses_and_options_name_what_they_expect() {
 
 #[tokio::test]
 async fn a_wrong_hello_ends_the_link_with_the_reason_at_both_ends() {
-    let app = Hello { role: Role::App, node: 0, frame_bytes: 4096 }.encode();
+    let flags = HelloFlags::empty();
+    let app = Hello { role: Role::App, node: 0, flags, frame_bytes: 4096 }.encode();
     let cases = [
         (control_frame(FrameKind::Hello, 0, Flags::empty(), &app), "role of a node: expected 1"),
         (control_frame(FrameKind::Hello, 0, Flags::empty(), &app[..9]), "hello: expected 11 more"),

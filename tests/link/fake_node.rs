@@ -14,7 +14,7 @@ use slim_quic::client::link::{Link, LinkOptions, Message, Trust};
 use slim_wire::limits::LANES;
 use slim_wire::{
     ALPN, Class, CloseCode, Encoding, Flags, FrameHeader, FrameKind, FrameReader, Frames, Header,
-    Hello, Kind, Name, Role, SessionIds, TextName, frame, lane,
+    Hello, HelloFlags, Kind, Name, Role, SessionIds, TextName, frame, lane,
 };
 
 use crate::support::in_time;
@@ -164,7 +164,8 @@ impl Peer {
     }
 
     pub(crate) async fn say_hello(&mut self) {
-        let hello = Hello { role: Role::Node, node: 5, frame_bytes: FRAME_BYTES as u32 };
+        let (flags, frame_bytes) = (HelloFlags::empty(), FRAME_BYTES as u32);
+        let hello = Hello { role: Role::Node, node: 5, flags, frame_bytes };
         self.say(FrameKind::Hello, 0, Flags::empty(), &hello.encode()).await;
     }
 

@@ -39,8 +39,8 @@ impl Node {
             stalled: Duration::from_secs(30),
             message_bytes: 4 << 20,
             subscriptions_per_link: 64,
+            subscriptions_per_node: 64,
             subscriptions: 1000,
-            announces: false,
             seed,
         };
         let wakes: Vec<_> = (0..cores).map(|_| Arc::new(Silent) as Arc<dyn Wake>).collect();

@@ -11,8 +11,8 @@ use slim_quic::link::quic::tls::{AcceptAny, quic_provider};
 use slim_wire::limits::HEADER_BYTES;
 use slim_wire::session::{Content, Delivery, Session, SessionKind};
 use slim_wire::{
-    ALPN, Class, CloseCode, Encoding, Flags, FrameHeader, FrameKind, Header, Hello, Kind, Name,
-    Role, SessionIds, TextName, frame,
+    ALPN, Class, CloseCode, Encoding, Flags, FrameHeader, FrameKind, Header, Hello, HelloFlags,
+    Kind, Name, Role, SessionIds, TextName, frame,
 };
 
 use super::in_time;
@@ -95,7 +95,8 @@ pub(crate) fn subscribe(number: u32, to: &str) -> Bytes {
     request(FrameKind::Subscribe, number, name(to), texts.as_bytes())
 }
 
-pub(crate) const HELLO: Hello = Hello { role: Role::App, node: 0, frame_bytes: 4 * 1024 * 1024 };
+pub(crate) const HELLO: Hello =
+    Hello { role: Role::App, node: 0, flags: HelloFlags::empty(), frame_bytes: 4 * 1024 * 1024 };
 
 pub(crate) fn hello(payload: &[u8]) -> Bytes {
     request(FrameKind::Hello, 0, name("org/ns/raw"), payload)

@@ -40,11 +40,14 @@ pub enum FrameKind {
 /// | 12 | 4 | length of the session part |
 /// | 16 | 40 | destination: three component hashes of 8 bytes, id of 16 |
 /// | 56 | 40 | source, in the same form |
-/// | 96 | 4 | session id |
+/// | 96 | 4 | session id; of a subscription that a node tells of, how recent it is |
 /// | 100 | 4 | message id |
 ///
 /// The session part and the payload follow. With a foreign encoding the payload is a whole
 /// message of that dialect, and there is no session part.
+///
+/// A subscription's payload is the texts of its name, `org/namespace/app`, if they are known. Between
+/// nodes that exchange names, subscriptions have the encoding of the clients whose names they are.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]

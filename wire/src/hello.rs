@@ -18,6 +18,41 @@ pub enum Role {
     Node,
 }
 
+/// What a node wants, or agrees to, beside passing messages on; none of it for apps.
+///
+/// Who begins a link says what it wants, and who is begun with answers with what of it is in force.
+/// Bits that have no meaning yet are left aside, so a later version may ask for more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HelloFlags(u8);
+
+impl HelloFlags {
+    /// Tell me the names of your own clients, and I tell you mine. What goes over the link goes no
+    /// further than to the clients of the node at its other end.
+    pub const EXCHANGE: Self = Self(0b01);
+
+    /// What goes over the link goes no further than to the clients of the node at its other end.
+    pub const LAST_HOP: Self = Self(0b10);
+
+    /// All flags that have a meaning.
+    const KNOWN: Self = Self(0b11);
+
+    /// No flags.
+    pub const fn empty() -> Self {
+        Self(0)
+    }
+
+    /// Whether all flags of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The flags of both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 /// The first frame's payload, in each direction: who is there and what it takes.
 ///
 /// | offset | size | field |
@@ -25,7 +60,8 @@ pub enum Role {
 /// | 0 | 2 | lowest version of the protocol that the sender speaks |
 /// | 2 | 2 | highest version |
 /// | 4 | 1 | role: 0 app, 1 node |
-/// | 5 | 3 | 0 |
+/// | 5 | 1 | of a node: bit 0 exchange, bit 1 last hop, others 0; see [`HelloFlags`] |
+/// | 6 | 2 | 0 |
 /// | 8 | 8 | of a node, the number by which others know it; not 0 |
 /// | 16 | 4 | longest frame that the sender takes, in bytes |
 /// | 20 | 2 | optional: length of the credentials |
@@ -39,6 +75,8 @@ pub struct Hello {
     /// Of a node: a number chosen when it started, by which a message is kept from going back to
     /// where it came from. 0 for apps.
     pub node: u64,
+    /// Of a node: what it wants of the link, or agrees to. None for apps.
+    pub flags: HelloFlags,
     /// Longest frame that the sender takes, in bytes.
     pub frame_bytes: u32,
 }
@@ -88,7 +126,8 @@ struct RawHello {
     lowest: U16,
     highest: U16,
     role: u8,
-    reserved: [u8; 3],
+    flags: u8,
+    reserved: [u8; 2],
     node: U64,
     frame_bytes: U32,
 }
@@ -111,7 +150,8 @@ impl Hello {
                 Role::App => 0,
                 Role::Node => 1,
             },
-            reserved: [0; 3],
+            flags: self.flags.0,
+            reserved: [0; 2],
             node: self.node.into(),
             frame_bytes: self.frame_bytes.into(),
         };
@@ -164,8 +204,10 @@ impl Hello {
             return Err(unexpected("version", "1 among those of the peer", highest.into()));
         }
         let node = raw.node.get();
+        let flags = HelloFlags(raw.flags & HelloFlags::KNOWN.0);
         let role = match (raw.role, node) {
-            (0, 0) => Role::App,
+            (0, 0) if flags == HelloFlags::empty() => Role::App,
+            (0, 0) => return Err(unexpected("flags of an app", "0", flags.0.into())),
             (0, _) => return Err(unexpected("node of an app", "0", node)),
             (1, 0) => return Err(unexpected("node", "a number above 0", 0)),
             (1, _) => Role::Node,
@@ -179,7 +221,7 @@ impl Hello {
             let (limit, got) = (FRAME_BYTES as u64, frame_bytes.into());
             return Err(DecodeError::TooLarge { field: "frame bytes", limit, got });
         }
-        Ok(Self { role, node, frame_bytes })
+        Ok(Self { role, node, flags, frame_bytes })
     }
 }
 
@@ -195,13 +237,49 @@ fn checked_length(got: usize) -> Result<u16, DecodeError> {
 mod tests {
     use super::*;
 
-    const HELLO: Hello = Hello { role: Role::Node, node: 0x0102_0304, frame_bytes: 4 << 20 };
+    const HELLO: Hello = Hello {
+        role: Role::Node,
+        node: 0x0102_0304,
+        flags: HelloFlags::empty(),
+        frame_bytes: 4 << 20,
+    };
 
     #[test]
     fn a_hello_has_these_bytes() {
         let golden = [1, 0, 1, 0, 1, 0, 0, 0, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0x40, 0];
         assert_eq!(HELLO.encode(), golden);
         assert_eq!(Hello::decode(&golden), Ok(HELLO));
+    }
+
+    #[test]
+    fn what_a_node_wants_of_a_link_is_in_the_sixth_byte() {
+        let both = HelloFlags::EXCHANGE.union(HelloFlags::LAST_HOP);
+        for (flags, byte) in [(HelloFlags::EXCHANGE, 1), (HelloFlags::LAST_HOP, 2), (both, 3)] {
+            let hello = Hello { flags, ..HELLO };
+            let golden = [1, 0, 1, 0, 1, byte, 0, 0, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0x40, 0];
+            assert_eq!(hello.encode(), golden);
+            assert_eq!(Hello::decode(&golden), Ok(hello));
+        }
+        assert!(both.contains(HelloFlags::LAST_HOP));
+        assert!(!HelloFlags::EXCHANGE.contains(HelloFlags::LAST_HOP));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn flags_of_a_later_version_are_left_aside(flags: u8, reserved: [u8; 2]) {
+            let mut bytes = HELLO.encode();
+            bytes[5] = flags;
+            bytes[6..8].copy_from_slice(&reserved);
+            let known = HelloFlags(flags & 0b11);
+            proptest::prop_assert_eq!(Hello::decode(&bytes), Ok(Hello { flags: known, ..HELLO }));
+        }
+
+        #[test]
+        fn what_is_a_hello_says_the_same_when_it_is_written_again(bytes: [u8; Hello::BYTES]) {
+            if let Ok(hello) = Hello::decode(&bytes) {
+                proptest::prop_assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+            }
+        }
     }
 
     #[test]
@@ -248,6 +326,10 @@ mod tests {
         assert_eq!(wrong(2, 0), "version: expected 1 among those of the peer, got 0");
         assert_eq!(wrong(4, 3), "role: expected 0 or 1, got 3");
         assert_eq!(wrong(4, 0), "node of an app: expected 0, got 16909060");
+        let mut app = Hello { role: Role::App, node: 0, ..HELLO }.encode();
+        app[5] = 2;
+        let error = Hello::decode(&app).expect_err("it is wrong").to_string();
+        assert_eq!(error, "flags of an app: expected 0, got 2");
         assert_eq!(wrong(19, 9), "frame bytes: expected at most 16777216, got 155189248");
         let cut = Hello::decode(&HELLO.encode()[..19]).expect_err("it is cut");
         assert_eq!(cut.to_string(), "hello: expected 1 more bytes, got 19");

@@ -29,6 +29,6 @@ pub mod session;
 pub use envelope::{Class, Encoding, Envelope, Flags, Header, Kind, Pieces, Space};
 pub use error::{DecodeError, Fault, NameError};
 pub use frame::{FrameHeader, FrameKind, SessionIds, frame, lane};
-pub use hello::{ALPN, CloseCode, Hello, Role};
+pub use hello::{ALPN, CloseCode, Hello, HelloFlags, Role};
 pub use name::{Id, Name, Prefix, TextName, hash_component};
 pub use reader::{FrameReader, Frames, Run};

@@ -85,15 +85,20 @@ pub(super) fn write_name(
     field: &'static str,
     out: &mut Vec<u8>,
 ) -> Result<(), TranscodeError> {
-    let Name { prefix: Prefix(hashes), id } = name.name();
+    let Name { prefix, id } = name.name();
     let id = id.to_u64().ok_or(TranscodeError::WideId { field, got: id })?;
-    hashes.into_iter().chain([id]).for_each(|number| write_integer(number, out));
-    out.push(name.texts().is_some().into());
-    for text in name.texts().into_iter().flatten() {
+    write_parts(prefix, id, name.texts(), out);
+    Ok(())
+}
+
+/// Appends a name with an id of 64 bits.
+pub(crate) fn write_parts(prefix: Prefix, id: u64, texts: Option<[&str; 3]>, out: &mut Vec<u8>) {
+    prefix.0.into_iter().chain([id]).for_each(|number| write_integer(number, out));
+    out.push(texts.is_some().into());
+    for text in texts.into_iter().flatten() {
         write_integer(text.len() as u64, out);
         out.extend_from_slice(text.as_bytes());
     }
-    Ok(())
 }
 
 /// Appends an integer.

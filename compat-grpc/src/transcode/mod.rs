@@ -13,7 +13,7 @@
 use slim_wire::{DecodeError, Fault, Id};
 use thiserror::Error;
 
-mod bincode;
+pub(crate) mod bincode;
 mod control;
 mod from_d6;
 mod remainder;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use slim_config::{
     Algorithm, Auth, Certificates, ClientTls, Config, Identity, JwtKey, KeyFormat, KeySource,
-    Loaded, MetadataValue, RateLimit, Secret, TlsVersion, TokenSource,
+    Loaded, MetadataValue, Profile, RateLimit, Secret, TlsVersion, TokenSource,
 };
 
 use crate::support::{Fixed, parse, with_client, with_server, with_top};
@@ -28,7 +28,7 @@ fn warned(text: &str) -> Vec<String> {
 
 #[test]
 fn the_least_file_is_the_embedded_configuration() {
-    let Loaded { config, warnings } = loaded(&with_top(""));
+    let Loaded { config, warnings, .. } = loaded(&with_top(""));
     assert!(warnings.is_empty(), "{warnings}");
     let listen = "0.0.0.0:46357".parse().expect("an address");
     assert_eq!(config, Config::embedded(listen));
@@ -236,10 +236,28 @@ fn keys_without_effect_are_warned_about() {
         ("keepalive: { permit_without_stream: true }", ".keepalive.permit_without_stream"),
         ("buffer_size: 5", ".buffer_size"),
         ("proxy: { url: \"http://b:1\" }", ".proxy"),
+        ("exchange: true", ".exchange"),
         ("tls: { reload_interval: 5s }", ".tls.reload_interval"),
     ] {
         let text = with_client(&format!("endpoint: \"http://a:1\", {block}"));
         assert_eq!(warned(&text), [format!("{client}{key}")]);
+    }
+    let text = with_client("endpoint: \"quic://a:1\", exchange: true");
+    assert!(loaded(&text).config.services[0].dataplane.clients[0].exchange);
+    assert_eq!(warned(&text), Vec::<String>::new());
+}
+
+#[test]
+fn names_are_exchanged_with_who_asks_unless_the_profile_or_the_server_says_no() {
+    let quic = |text: &str| loaded(&with_server(text)).config.services[0].dataplane.servers[0].quic;
+    let plain = "endpoint: \"127.0.0.1:1\", tls: { insecure: true }";
+    for (block, exchanges) in [
+        ("", [true, false]),
+        (", quic: { exchange: false }", [false, false]),
+        (", quic: { exchange: true }", [true, true]),
+    ] {
+        let quic = quic(&format!("{plain}{block}"));
+        assert_eq!([Profile::Compat, Profile::Hardened].map(|p| quic.exchanges(p)), exchanges);
     }
 }
 
@@ -258,6 +276,8 @@ fn what_is_not_served_yet_is_warned_about() {
             "services.slim/0.controller.token_verifier",
         ]
     );
-    let text = with_top("tracing: { opentelemetry: { enabled: true } }");
-    assert_eq!(warned(&text), ["tracing.opentelemetry.enabled"]);
+    let collector = "endpoint: \"http://otel:4317\", request_timeout: 5s, rate_limit: 1/1";
+    let text =
+        format!("tracing: {{ opentelemetry: {{ enabled: true, grpc: {{ {collector} }} }} }}");
+    assert_eq!(warned(&with_top(&text)), ["tracing.opentelemetry.grpc.rate_limit"]);
 }

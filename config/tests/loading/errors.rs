@@ -48,7 +48,8 @@ services:
             insecure: true
 "#;
     let words = "one of `trace`, `debug`, `info`, `warn`, `error`, got the text \"wran\"";
-    let known = "keys known here: links, subscriptions_per_link, subscriptions, message_bytes";
+    let known =
+        "keys known here: links, subscriptions_per_link, subscriptions_per_node, subscriptions";
     let servers = "services.slim/Node_1.dataplane.servers";
     let key = |rest: &str| -> &'static str { format!("{servers}{rest}").leak() };
     assert_errors(

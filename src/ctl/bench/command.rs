@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 
 use super::{Floor, Mode, Plan, Pump, Report, Server, Session, chart, hgrm, pump};
 use crate::client::link::Trust;
-use crate::ctl::{Error, Exit};
+use crate::ctl::{Error, Exit, runtime};
 
 /// `slimctl bench`: what a command line asks for.
 #[derive(Debug, Subcommand)]
@@ -274,9 +274,7 @@ fn measure_floor(floor: Floor, mtu: u16, plan: Plan) -> Result<Report, Error> {
 const REST: Duration = Duration::from_millis(20);
 
 fn run<T>(session: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Error::machine("runtime"))?;
-    LocalSet::new().block_on(&runtime, session)
+    LocalSet::new().block_on(&runtime()?, session)
 }
 
 struct Started {

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use slim_compat_grpc::Subscription;
-use slim_wire::{Encoding, Envelope, Name, TextName};
+use slim_wire::{Encoding, Envelope, Name, Space, TextName};
 use thiserror::Error;
 
 use super::Core;
+use crate::datapath::announce::{Announcement, Audience};
 use crate::datapath::counters::RefuseReason;
 use crate::datapath::port::LinkId;
-use crate::datapath::replica::{Change, Submission};
+use crate::datapath::replica::{Change, Ordered, Submission};
 use crate::datapath::violation::{Act, Violation};
-use crate::policy::{Mode, Principal};
+use crate::policy::{Mode, Policy, Principal};
 
 /// Why a subscription was not made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -20,7 +20,7 @@ pub enum SubscribeError {
     /// The link has as many as it may have.
     #[error("subscriptions of one link: expected at most {limit}")]
     Limit {
-        /// `limits.subscriptions_per_link`.
+        /// `limits.subscriptions_per_link`, or `limits.subscriptions_per_node`.
         limit: usize,
     },
     /// The core has as many as it may have.
@@ -60,11 +60,44 @@ impl Core {
         name: Name,
         texts: Option<[&str; 3]>,
     ) -> Result<(), SubscribeError> {
+        self.note_subscription(id, encoding, name, texts, None)
+    }
+
+    /// As [`Core::subscribe`], of what another node has told: how recent its subscription is among
+    /// those to the same name with an id, see [`Table::subscribe_told`](crate::datapath::Table). One
+    /// that the link already has becomes as recent as it says now.
+    ///
+    /// # Errors
+    /// [`SubscribeError`].
+    pub fn subscribe_told(
+        &mut self,
+        id: LinkId,
+        encoding: Encoding,
+        name: Name,
+        texts: Option<[&str; 3]>,
+        recency: u32,
+    ) -> Result<(), SubscribeError> {
+        self.note_subscription(id, encoding, name, texts, Some(recency))
+    }
+
+    fn note_subscription(
+        &mut self,
+        id: LinkId,
+        encoding: Encoding,
+        name: Name,
+        texts: Option<[&str; 3]>,
+        recency: Option<u32>,
+    ) -> Result<(), SubscribeError> {
         let Some(link) = self.links.get_mut(id.key) else {
             return Ok(());
         };
-        let key = (encoding.space(), name);
+        let (space, key) = (encoding.space(), (encoding.space(), name));
         if link.subscriptions.contains(&key) {
+            if recency.is_some() && !name.id.is_any() {
+                let port = Arc::clone(link.egress.port());
+                let renewed = Change::Subscribe { port, space, name, text: None, recency };
+                link.batch.extend([Change::Unsubscribe(id, space, name), renewed]);
+            }
             return Ok(());
         }
         let text = || text_of(name, texts?);
@@ -74,7 +107,11 @@ impl Core {
         let Some(link) = self.links.get_mut(id.key) else {
             return Ok(());
         };
-        let limit = self.config.subscriptions_per_link;
+        let is_node = link.egress.port().is_node();
+        let limit = match is_node {
+            true => self.config.subscriptions_per_node,
+            false => self.config.subscriptions_per_link,
+        };
         if link.subscriptions.len() >= limit {
             return Err(SubscribeError::Limit { limit });
         }
@@ -86,8 +123,10 @@ impl Core {
         self.counters.subscriptions.add(1);
         let port = link.egress.port();
         port.name_once(|| label(&text().map_or_else(|| name.to_string(), |text| text.to_string())));
-        let text = if self.announcer.is_some() { text().map(Arc::new) } else { None };
-        link.batch.push(Change::Subscribe(Arc::clone(port), key.0, name, text));
+        // What other nodes reach is announced to nobody.
+        let text = if is_node { None } else { text().map(Arc::new) };
+        let port = Arc::clone(port);
+        link.batch.push(Change::Subscribe { port, space, name, text, recency });
         Ok(())
     }
 
@@ -104,6 +143,32 @@ impl Core {
             link.batch.push(Change::Unsubscribe(id, key.0, name));
         }
         had
+    }
+
+    /// Judges all links by this policy from now on, and ends the subscriptions that it refuses.
+    /// Returns how many those are.
+    pub fn set_policy(&mut self, policy: Policy) -> u64 {
+        let mut ended = 0;
+        let ids: Vec<_> = self.links.values().map(|link| link.egress.port().id()).collect();
+        for id in ids {
+            let Some(link) = self.links.get_mut(id.key) else { continue };
+            link.view = policy.view(link.egress.port().principal());
+            if policy.mode() == Mode::Enforce {
+                let (view, batch) = (&link.view, &mut link.batch);
+                link.subscriptions.retain(|(space, name)| {
+                    let stays = view.may_subscribe(name);
+                    if !stays {
+                        ended += 1;
+                        batch.push(Change::Unsubscribe(id, *space, *name));
+                    }
+                    stays
+                });
+            }
+            self.submit(id);
+        }
+        self.counters.subscriptions.sub(ended);
+        self.policy = policy;
+        ended
     }
 
     /// Hands the changes noted since the last call to the sequencer.
@@ -139,20 +204,59 @@ impl Core {
     /// From now on the link, to a node of a published release, is told of the names that this
     /// node's clients subscribe to in the space of `encoding`.
     pub fn announce(&mut self, id: LinkId, encoding: Encoding) {
-        if let Some(announcer) = &mut self.announcer {
-            announcer.listen(id, encoding.space());
-        }
+        self.announcer.listen(id, Audience::Published(encoding.space()));
+    }
+
+    /// From now on the link, to another node of this kind, is told of the names that this node's
+    /// clients subscribe to.
+    pub fn exchange(&mut self, id: LinkId) {
+        self.announcer.listen(id, Audience::Exchange);
+    }
+
+    /// From now on the link, of the control plane in this node, is told of the names that this
+    /// node's clients subscribe to.
+    pub fn report(&mut self, id: LinkId) {
+        self.announcer.listen(id, Audience::ControlPlane);
+    }
+
+    /// What the link has to be told next of this node's names, those aside that the policy does not
+    /// allow it. When there is more, the link is woken.
+    pub fn next_announcement(&mut self, id: LinkId) -> Option<Announcement> {
+        let Self { announcer, replica, links, policy, .. } = self;
+        let (table, view) = (&*replica.table(), &links.get(id.key)?.view);
+        let observed = policy.mode() == Mode::Observe;
+        let recency = |(space, name): &(Space, Name)| table.recency(*space, *name);
+        announcer.next(id, recency, |name| observed || view.may_subscribe(name))
     }
 
     /// What the link has to be told next of this node's names.
-    pub fn poll_announcement(
-        &mut self,
-        id: LinkId,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Subscription, Arc<TextName>)> {
-        match &mut self.announcer {
-            Some(announcer) => announcer.poll(id, cx),
-            None => Poll::Pending,
+    pub fn poll_announcement(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<Announcement> {
+        if let Some(announcement) = self.next_announcement(id) {
+            return Poll::Ready(announcement);
+        }
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.wait(cx);
+        }
+        Poll::Pending
+    }
+
+    /// What the link was told has been answered; `taken` says whether the other node knows it now.
+    pub fn announcement_answered(&mut self, id: LinkId, announcement: &Announcement, taken: bool) {
+        self.announcer.answered(id, announcement, taken);
+        if let Some(link) = self.links.get_mut(id.key) {
+            link.wake(&mut self.ready);
+        }
+    }
+
+    /// Has those links told of changes that wait for it.
+    pub(super) fn note_changes(&mut self, ordered: &Ordered) {
+        let Self { announcer, links, ready, .. } = self;
+        for change in ordered.changes() {
+            announcer.note(change, |link| {
+                if let Some(link) = links.get_mut(link.key) {
+                    link.wake(ready);
+                }
+            });
         }
     }
 

@@ -9,6 +9,7 @@ use slim_wire::{Class, Envelope, Flags, Header, Id, Kind, Prefix, TextName};
 use super::*;
 use crate::datapath::{Forwarded, Postbox, Wake};
 
+mod mesh;
 mod signing;
 
 #[derive(Default)]
@@ -32,16 +33,23 @@ const STALLED: Duration = Duration::from_millis(30_000);
 
 impl Node {
     fn new(cores: usize, marks: Marks) -> Self {
-        let config = CoreConfig {
+        Self::of(cores, Self::config(marks))
+    }
+
+    fn config(marks: Marks) -> CoreConfig {
+        CoreConfig {
             marks,
             slow_consumer: SLOW_CONSUMER,
             stalled: STALLED,
             message_bytes: 4 << 20,
             subscriptions_per_link: 4,
+            subscriptions_per_node: 4,
             subscriptions: 100,
-            announces: true,
             seed: 7,
-        };
+        }
+    }
+
+    fn of(cores: usize, config: CoreConfig) -> Self {
         let wakes: Vec<Arc<dyn Wake>> =
             (0..cores).map(|_| Arc::new(CountedWake::default()) as Arc<dyn Wake>).collect();
         let (mailboxes, postbox) = Mailboxes::connect(&wakes);
@@ -194,7 +202,7 @@ fn texts_that_are_not_those_of_a_name_are_not_told_to_other_nodes() {
         node.settle();
         let mut cx = Context::from_waker(Waker::noop());
         match node.core(uplink).poll_announcement(uplink, &mut cx) {
-            Poll::Ready((_, text)) => Some(text.components()[2].to_owned()),
+            Poll::Ready(told) => told.text.map(|text| text.components()[2].to_owned()),
             Poll::Pending => None,
         }
     };

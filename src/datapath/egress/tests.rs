@@ -4,7 +4,7 @@ use slim_wire::{Flags, Header, Id, Kind, Name, Prefix};
 use slotmap::DefaultKey;
 
 use super::*;
-use crate::datapath::port::{Admission, CoreId, LinkId, Load, Marks};
+use crate::datapath::port::{Admission, CoreId, LinkId, Load, Marks, NodeLink};
 use crate::datapath::signed;
 
 mod signing;
@@ -102,7 +102,7 @@ fn a_small_datagram_that_waits_holds_no_receive_buffer() {
 
 #[test]
 fn on_its_way_to_a_node_a_frame_loses_a_hop_and_nothing_else() {
-    let mut egress = egress(Framing::Node(1));
+    let mut egress = egress(Framing::Node(1, NodeLink::Transit));
     let run = native(&header(Class::Reliable, Encoding::Native, 1), &[10, 3000, 20], 1400);
     admit_and_push(&mut egress, &run);
     let (bytes, messages) = drained(&mut egress, 1);
@@ -118,7 +118,7 @@ fn on_its_way_to_a_node_a_frame_loses_a_hop_and_nothing_else() {
 
 #[test]
 fn a_published_message_travels_to_a_node_inside_a_frame() {
-    let mut egress = egress(Framing::Node(1));
+    let mut egress = egress(Framing::Node(1, NodeLink::Transit));
     let body = Bytes::from(vec![9; 5000]);
     let message = Envelope::single(header(Class::Control, Encoding::D6, 6), body.clone());
     admit_and_push(&mut egress, &message);

@@ -22,7 +22,7 @@ fn submission(core: usize, number: u64) -> Submission {
     let change = if number % 3 == 2 {
         Change::Unsubscribe(port.id(), Space::Native, name)
     } else {
-        Change::Subscribe(port, Space::Native, name, None)
+        Change::Subscribe { port, space: Space::Native, name, text: None, recency: None }
     };
     Submission { link: link(core), changes: vec![change] }
 }

@@ -5,7 +5,7 @@ use slim_wire::{Class, Encoding, Flags, Kind};
 use slotmap::{DefaultKey, KeyData, SlotMap};
 
 use super::*;
-use crate::datapath::port::{CoreId, Load, Marks};
+use crate::datapath::port::{CoreId, Framing, Load, Marks, NodeLink};
 
 const LINKS: usize = 5;
 
@@ -37,11 +37,7 @@ fn publish(destination: Name, fanout: u32) -> Header {
 
 fn targets(table: &mut Table, destination: Name, fanout: u32, from: &Port) -> Vec<LinkId> {
     let mut targets = Vec::new();
-    let node = match from.framing() {
-        Framing::Node(node) => Some(node),
-        _ => None,
-    };
-    let from = Origin { link: from.id(), node, ends_here: false };
+    let from = Origin::of(from);
     table.for_each_target(&publish(destination, fanout), from, |port| targets.push(port.id()));
     targets
 }
@@ -191,7 +187,11 @@ fn routes<const N: usize>(nodes: [u64; N]) -> [Arc<Port>; N] {
     nodes.map(|node| {
         number += 1;
         let key = DefaultKey::from(KeyData::from_ffi(number << 32 | number));
-        Arc::new(Port::new(LinkId { core: CoreId(0), key }, Framing::Node(node), "node"))
+        Arc::new(Port::new(
+            LinkId { core: CoreId(0), key },
+            Framing::Node(node, NodeLink::Transit),
+            "node",
+        ))
     })
 }
 
@@ -231,4 +231,133 @@ fn a_node_with_several_links_gets_a_message_once() {
         assert_eq!(reached, [nodes[0].id(), nodes[2].id()], "an id that is not known here");
     }
     assert_eq!(targets(&mut table, name(7, 0), 50, &ports[0]).len(), 2);
+}
+
+/// A link to the node with this number.
+fn link_to(node: u64, kind: NodeLink) -> Arc<Port> {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1000);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let key = DefaultKey::from(KeyData::from_ffi(number << 32 | number));
+    Arc::new(Port::new(LinkId { core: CoreId(0), key }, Framing::Node(node, kind), "node"))
+}
+
+fn tell(table: &mut Table, name: Name, port: &Arc<Port>, recency: u32) {
+    table.subscribe_told(Space::Native, name, port, recency);
+}
+
+#[test]
+fn a_request_does_not_travel_to_another_node_when_it_need_not() {
+    let (mut table, ports) = (Table::new(0), ports());
+    let [owner, guest, sender, ..] = &ports[..] else { unreachable!() };
+    let there = link_to(1, NodeLink::Exchange);
+    tell(&mut table, name(7, 0), &there, 0);
+    table.subscribe(Space::Native, name(7, 0), guest);
+    let anycast = |table: &mut Table| {
+        BTreeSet::from_iter((0..10).flat_map(|_| targets(table, name(7, 0), 1, sender)))
+    };
+    assert_eq!(anycast(&mut table), [guest.id()].into(), "there somebody only listens too");
+    tell(&mut table, name(7, 1), &there, 1);
+    assert_eq!(anycast(&mut table), [there.id()].into(), "there is an owner, here none");
+    table.subscribe(Space::Native, name(7, 2), owner);
+    let marks = Marks::new(10_000, 0);
+    let load = Load { class: Class::Reliable, encoding: Encoding::D6, bytes: 100, messages: 1 };
+    owner.admit(load, &marks);
+    assert_eq!(anycast(&mut table), [owner.id()].into(), "however much waits for it");
+    table.unsubscribe(Space::Native, name(7, 2), owner.id());
+    table.unsubscribe(Space::Native, name(7, 1), there.id());
+    table.unsubscribe(Space::Native, name(7, 0), guest.id());
+    assert_eq!(anycast(&mut table), [there.id()].into());
+}
+
+#[test]
+fn the_least_loaded_of_several_nodes_gets_a_request() {
+    let (mut table, ports) = (Table::new(0), ports());
+    let nodes = [1, 2, 3].map(|node| link_to(node, NodeLink::Exchange));
+    for (id, node) in (1..).zip(&nodes) {
+        tell(&mut table, name(7, id), node, 1);
+    }
+    let marks = Marks::new(10_000, 0);
+    let load = Load { class: Class::Reliable, encoding: Encoding::D6, bytes: 100, messages: 1 };
+    nodes[0].admit(load, &marks);
+    nodes[2].admit(load, &marks);
+    for _ in 0..5 {
+        assert_eq!(targets(&mut table, name(7, 0), 1, &ports[0]), [nodes[1].id()]);
+    }
+}
+
+#[test]
+fn what_comes_over_an_exchanging_link_goes_to_clients_here_only() {
+    for kind in [NodeLink::Exchange, NodeLink::LastHop] {
+        let (mut table, ports) = (Table::new(0), ports());
+        let (from, other) = (link_to(1, kind), link_to(2, NodeLink::Transit));
+        table.subscribe(Space::Native, name(7, 0), &other);
+        for (to, fanout) in [(name(7, 0), 1), (name(7, 0), 9), (name(7, 5), 1), (name(7, 5), 9)] {
+            assert_eq!(targets(&mut table, to, fanout, &from), []);
+        }
+        table.subscribe(Space::Native, name(7, 0), &ports[0]);
+        assert_eq!(targets(&mut table, name(7, 0), 9, &from), [ports[0].id()]);
+        let transit = link_to(3, NodeLink::Transit);
+        let reached = targets(&mut table, name(7, 0), 9, &transit);
+        assert_eq!(reached, [ports[0].id(), other.id()]);
+    }
+}
+
+#[test]
+fn the_newest_subscription_to_an_id_wins_wherever_it_is_and_whenever_it_is_heard_of() {
+    let (mut table, ports) = (Table::new(0), ports());
+    let [before, after, sender, ..] = &ports[..] else { unreachable!() };
+    let [old, new] = [1, 2].map(|node| link_to(node, NodeLink::Exchange));
+    let id = name(7, 3);
+    // It moves from one node to the next, which knew of it; the first takes it back late.
+    tell(&mut table, id, &new, 2);
+    tell(&mut table, id, &old, 1);
+    assert_eq!(targets(&mut table, id, 1, sender), [new.id()], "told again after a lost link");
+    table.unsubscribe(Space::Native, id, new.id());
+    tell(&mut table, id, &new, 2);
+    table.unsubscribe(Space::Native, id, old.id());
+    assert_eq!(targets(&mut table, id, 1, sender), [new.id()]);
+    // It moves here, and on again while its old link here lingers.
+    table.subscribe(Space::Native, id, before);
+    assert_eq!(table.recency(Space::Native, id), 3);
+    assert_eq!(targets(&mut table, id, 1, sender), [before.id()]);
+    tell(&mut table, id, &old, 4);
+    assert_eq!(targets(&mut table, id, 1, sender), [old.id()]);
+    table.subscribe(Space::Native, id, after);
+    assert_eq!((table.recency(Space::Native, id)), 5);
+    assert_eq!(targets(&mut table, id, 1, sender), [after.id()]);
+    // What cannot be told apart stays here.
+    tell(&mut table, id, &link_to(3, NodeLink::Exchange), 5);
+    assert_eq!(targets(&mut table, id, 1, sender), [after.id()]);
+}
+
+#[test]
+fn a_route_to_an_id_is_older_than_any_client() {
+    let (mut table, ports) = (Table::new(0), ports());
+    let route = link_to(1, NodeLink::Transit);
+    table.subscribe(Space::Native, name(7, 3), &ports[0]);
+    table.subscribe(Space::Native, name(7, 3), &route);
+    assert_eq!(targets(&mut table, name(7, 3), 1, &ports[1]), [ports[0].id()]);
+    assert_eq!(targets(&mut table, name(7, 3), 1, &ports[0]), [route.id()]);
+}
+
+#[test]
+fn several_links_to_the_node_that_alone_knows_a_name_are_one_target() {
+    let (mut table, ports) = (Table::new(0), ports());
+    let links = [(); 2].map(|()| link_to(1, NodeLink::Exchange));
+    links.iter().for_each(|link| tell(&mut table, name(7, 1), link, 1));
+    assert_eq!(targets(&mut table, name(7, 5), 1, &ports[0]), [links[0].id()]);
+    tell(&mut table, name(7, 2), &link_to(2, NodeLink::Exchange), 1);
+    assert_eq!(targets(&mut table, name(7, 5), 1, &ports[0]), [], "any of two may be meant");
+}
+
+#[test]
+fn of_two_links_to_a_node_a_message_takes_the_one_by_which_it_goes_no_further() {
+    let (mut table, ports) = (Table::new(0), ports());
+    let [route, exchange] = [NodeLink::Transit, NodeLink::Exchange].map(|kind| link_to(1, kind));
+    for to in [name(7, 0), name(7, 3)] {
+        table.subscribe(Space::Native, to, &route);
+        tell(&mut table, to, &exchange, 1);
+        assert_eq!(targets(&mut table, to, 9, &ports[0]), [exchange.id()]);
+        assert_eq!(targets(&mut table, to, 1, &ports[0]).len(), 1);
+    }
 }

@@ -86,11 +86,16 @@ impl Reader {
     /// The other end has answered what this node asked it for.
     fn acknowledged(&self, ack: &SubscriptionAck<'_>) {
         let asked = self.asked.as_ref();
-        let name = asked.and_then(|asked| asked.borrow_mut().remove(&ack.subscription));
-        if let (Some(name), false) = (name, ack.success) {
-            let detail = format_args!("{name}: {}", ack.error);
+        let asked = asked.and_then(|asked| asked.borrow_mut().remove(&ack.subscription));
+        let Some(announcement) = asked else {
+            return;
+        };
+        if !ack.success {
+            let detail = format_args!("{announcement}: {}", ack.error);
             self.host.report(Incident::AnnouncementRefused, &self.peer, &detail);
         }
+        let mut core = self.host.core.borrow_mut();
+        core.announcement_answered(self.link, &announcement, ack.success);
     }
 
     /// Reads a message; `None` if its header is not authentic, so that it is dropped.

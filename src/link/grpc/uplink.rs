@@ -14,10 +14,9 @@ use h2::{Ping, RecvStream, SendStream};
 use http::{HeaderValue, Request};
 use slim_compat_grpc::service::Service;
 use slim_compat_grpc::{
-    Detected, KeyShare, LinkKey, Negotiation, NegotiationError, Subscription, d6_subscription,
-    d20_subscription,
+    Detected, KeyShare, LinkKey, Negotiation, NegotiationError, d6_subscription, d20_subscription,
 };
-use slim_wire::TextName;
+use slim_wire::Encoding;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -26,10 +25,11 @@ use tonic::{Code, Status};
 use super::reader::Reader;
 use super::stream::{Ended, OpenLink};
 use super::writer;
-use crate::datapath::{Framing, LinkId};
+use crate::datapath::{Announcement, Framing, LinkId};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 use crate::link::quic::LinkEnd;
+use crate::link::routes::{Routes, follow};
 use crate::policy::Principal;
 
 /// The release of the node at the other end, by what it speaks.
@@ -58,13 +58,17 @@ pub struct PublishedNode {
     /// What opens the stream: address, and headers that say who this node is.
     pub request: Request<()>,
     /// Names that are reached there.
-    pub routes: Vec<TextName>,
+    pub routes: Routes,
     /// Whether it is told of the names that clients of this node subscribe to.
     pub announce: bool,
     /// How often the other end is asked whether it is there, and how long it may take to answer.
     pub keepalive: [Duration; 2],
     /// Names the link, the same whenever it is begun again.
     pub link_id: Box<str>,
+    /// Cancelled once both ends know each other.
+    pub opened: CancellationToken,
+    /// Ends the link when it is cancelled.
+    pub given_up: CancellationToken,
 }
 
 /// A negotiation that this node began.
@@ -123,21 +127,14 @@ where
     };
     let framing = Framing::PublishedNode { of_this_kind: false };
     let link = OpenLink::new(host, peer, framing, Principal::Configured);
-    let uplink = Uplink {
-        host,
-        node,
-        link: link.id,
-        key: Rc::default(),
-        asked: Rc::default(),
-        opened: Default::default(),
-    };
+    let uplink = Uplink { host, node, link: link.id, key: Rc::default(), asked: Rc::default() };
     let ended = tokio::select! {
         ended = uplink.run(peer, &mut send, &mut body) => ended,
         reason = &mut connection => {
-            return LinkEnd { was_open: uplink.opened.is_cancelled(), reason };
+            return LinkEnd { was_open: uplink.node.opened.is_cancelled(), reason };
         }
     };
-    let was_open = uplink.opened.is_cancelled();
+    let was_open = uplink.node.opened.is_cancelled();
     drop(link);
     // What was written last is to arrive, and the other end to say why it ended the stream.
     let _ = send.send_data(Bytes::new(), true);
@@ -224,9 +221,8 @@ where
     }
 }
 
-/// Names that the other end was told of, by the numbers of their subscriptions, until it
-/// acknowledges them.
-pub(super) type Asked = Rc<RefCell<HashMap<u64, Arc<TextName>>>>;
+/// What the other end was told, by the numbers of its subscriptions, until it acknowledges them.
+pub(super) type Asked = Rc<RefCell<HashMap<u64, Announcement>>>;
 
 /// So many are remembered; a node that never acknowledges is not told less.
 const ASKED: usize = 65_536;
@@ -237,8 +233,6 @@ struct Uplink<'a> {
     link: LinkId,
     key: Rc<OnceCell<Arc<LinkKey>>>,
     asked: Asked,
-    /// Cancelled once both ends know each other.
-    opened: CancellationToken,
 }
 
 impl Uplink<'_> {
@@ -257,6 +251,7 @@ impl Uplink<'_> {
             ended = reader.run(body) => ended,
             ended = writer::run(self.host, self.link, send) => ended,
             reason = self.speak() => gave_up(reason),
+            () = self.node.given_up.cancelled() => Ended::Finished,
         }
     }
 
@@ -265,7 +260,7 @@ impl Uplink<'_> {
         reader.dialect = Some(self.node.release.dialect());
         reader.asked = Some(Rc::clone(&self.asked));
         match self.node.release {
-            PublishedRelease::V0_6 => self.opened.cancel(),
+            PublishedRelease::V0_6 => self.node.opened.cancel(),
             PublishedRelease::V2 => {
                 let share = KeyShare::generate()?;
                 self.answer(share.request(&self.node.link_id, &self.host.node_id));
@@ -273,7 +268,7 @@ impl Uplink<'_> {
                     share,
                     link_id: self.node.link_id.clone(),
                     key: Rc::clone(&self.key),
-                    opened: self.opened.clone(),
+                    opened: self.node.opened.clone(),
                 });
             }
         }
@@ -283,53 +278,55 @@ impl Uplink<'_> {
     /// Makes the routes, then tells the other end of this node's names, for as long as the link
     /// lasts. Returns why it has to end.
     async fn speak(&self) -> String {
-        if timeout(self.host.limits.handshake, self.opened.cancelled()).await.is_err() {
+        if timeout(self.host.limits.handshake, self.node.opened.cancelled()).await.is_err() {
             return "link negotiation: expected an answer in time, got none".to_owned();
         }
         let encoding = self.node.release.dialect().encoding();
-        {
-            let mut core = self.host.core.borrow_mut();
-            for route in &self.node.routes {
-                let (name, texts) = (route.to_name(), route.components());
-                if let Err(error) = core.subscribe(self.link, encoding, name, Some(texts)) {
-                    return error.to_string();
-                }
-            }
-            core.submit(self.link);
-            if self.node.announce {
-                core.announce(self.link, encoding);
-            }
-            core.flush();
+        let peer = self.node.request.uri().to_string();
+        let (routes, spaces) = (self.node.routes.clone(), [encoding]);
+        tokio::select! {
+            () = follow(self.host, self.link, &peer, &spaces, routes) => "its routes were given up".to_owned(),
+            reason = self.tell_names(encoding) => reason,
+        }
+    }
+
+    /// Tells the other end of this node's names, for as long as the link lasts.
+    async fn tell_names(&self, encoding: Encoding) -> String {
+        if self.node.announce {
+            self.host.core.borrow_mut().announce(self.link, encoding);
         }
         let mut number = 0;
         loop {
-            let (change, name) =
+            let announcement =
                 poll_fn(|cx| self.host.core.borrow_mut().poll_announcement(self.link, cx)).await;
             number += 1;
-            self.tell(change, &name, number).await;
+            self.tell(announcement, number).await;
         }
     }
 
     /// Sends one subscription, once there is room for it.
-    async fn tell(&self, change: Subscription, name: &Arc<TextName>, number: u64) {
+    async fn tell(&self, announcement: Announcement, number: u64) {
         const STEP: Duration = Duration::from_millis(1);
+        let Announcement { change, text: Some(name), .. } = &announcement else {
+            return;
+        };
         while self.is_behind() {
             tokio::time::sleep(STEP).await;
         }
         match self.node.release {
             // An id that is too wide for the other end cannot be reached from there.
             PublishedRelease::V0_6 => {
-                if let Some(message) = d6_subscription(change, name) {
+                if let Some(message) = d6_subscription(*change, name) {
                     self.answer(message);
                 }
             }
             PublishedRelease::V2 => {
-                let mut asked = self.asked.borrow_mut();
-                if change == Subscription::Made && asked.len() < ASKED {
-                    asked.insert(number, Arc::clone(name));
-                }
                 let key = self.key.get().map(AsRef::as_ref);
-                self.answer(d20_subscription(change, name, number, key));
+                self.answer(d20_subscription(*change, name, number, key));
+                let mut asked = self.asked.borrow_mut();
+                if asked.len() < ASKED {
+                    asked.insert(number, announcement);
+                }
             }
         }
     }

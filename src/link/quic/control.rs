@@ -3,7 +3,9 @@ use quinn_proto::{Connection, StreamId, WriteError};
 use slim_wire::limits::HEADER_BYTES;
 use slim_wire::{Flags, FrameHeader, FrameKind, FrameReader, Header, Name, SessionIds};
 
+use super::exchange::{encoding_of, head_of};
 use super::lane::LaneStopped;
+use crate::datapath::Announcement;
 
 /// The control stream of a link.
 pub(super) struct Control {
@@ -52,10 +54,28 @@ impl Control {
         self.send(FrameKind::Ack, flags, request, refused.unwrap_or_default().as_bytes());
     }
 
+    /// Tells another node of a name.
+    pub(super) fn announce(&mut self, announcement: &Announcement, request: u32) {
+        let Announcement { space, name, text, .. } = announcement;
+        let header = Header::control(Flags::empty(), *name, Name::NOBODY);
+        let header = Header { encoding: encoding_of(*space), ..header };
+        let (kind, ids) = head_of(announcement, request);
+        let text = text.as_ref().map(|text| text.components().join("/")).unwrap_or_default();
+        self.write_frame(kind, &header, ids, text.as_bytes());
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.out.len()
+    }
+
     fn send(&mut self, kind: FrameKind, flags: Flags, request: u32, payload: &[u8]) {
         let header = Header::control(flags, Name::NOBODY, Name::NOBODY);
-        let ids = SessionIds { session: 0, message: request };
-        let head = FrameHeader::new(kind, &header, ids, 0, payload.len());
+        self.write_frame(kind, &header, SessionIds { session: 0, message: request }, payload);
+    }
+
+    fn write_frame(&mut self, kind: FrameKind, header: &Header, ids: SessionIds, payload: &[u8]) {
+        let head = FrameHeader::new(kind, header, ids, 0, payload.len());
         self.out.reserve(HEADER_BYTES + payload.len());
         self.out.extend_from_slice(head.expect("what a node says is short").as_bytes());
         self.out.extend_from_slice(payload);

@@ -48,6 +48,7 @@ pub(super) struct Door {
 pub(super) struct Entrance {
     pub(super) config: Arc<ArcSwap<ServerConfig>>,
     pub(super) gate: Arc<Gate>,
+    pub(super) exchanges: bool,
 }
 
 /// With so many handshakes under way on a core, a newcomer has to prove its address before
@@ -158,7 +159,7 @@ impl Door {
         now: Instant,
     ) {
         let host = Rc::clone(&self.host);
-        let turn = Turn { host: &host, node: self.node, gate: None, now };
+        let turn = Turn { host: &host, node: self.node, gate: None, exchanges: false, now };
         let accepted = matches!(origin, Origin::Accepted);
         let peer = Peer::new(remote, origin, place, &turn);
         let deadline = peer.deadline(&turn);
@@ -186,8 +187,10 @@ impl Door {
         if peer.has_ended() {
             return T::default();
         }
-        let gate = self.entrances[id.socket].as_ref().map(|entrance| &*entrance.gate);
-        let turn = Turn { host: &self.host, node: self.node, gate, now };
+        let entrance = self.entrances[id.socket].as_ref();
+        let gate = entrance.map(|entrance| &*entrance.gate);
+        let exchanges = entrance.is_some_and(|entrance| entrance.exchanges);
+        let turn = Turn { host: &self.host, node: self.node, gate, exchanges, now };
         let (was_greeting, link) = (peer.is_greeting(), peer.link());
         let done = work(peer, connection, &turn);
         let done = match done {

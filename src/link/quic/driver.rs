@@ -16,7 +16,6 @@ use crossbeam::channel::{Receiver, Sender};
 use futures_util::task::AtomicWaker;
 use quinn_proto::{ClientConfig, ConnectionHandle, EndpointConfig, ServerConfig};
 use slim_config::Secret;
-use slim_wire::TextName;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -25,6 +24,7 @@ use super::door::{Door, Entrance, PeerId};
 use super::peer::{LinkEnd, Origin};
 use super::socket::Socket;
 use super::transport::{Datagram, Transport};
+use crate::datapath::{LinkId, NodeLink};
 use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
@@ -89,6 +89,8 @@ pub struct Listening {
     pub config: Arc<ArcSwap<ServerConfig>>,
     /// What clients have to show.
     pub gate: Arc<Gate>,
+    /// Whether names are exchanged with nodes that ask for it.
+    pub exchanges: bool,
 }
 
 /// A link to begin.
@@ -99,10 +101,14 @@ pub struct Dial {
     pub server_name: String,
     /// How.
     pub config: ClientConfig,
-    /// What is reached by the link.
-    pub routes: Vec<TextName>,
+    /// What is to be agreed. If the other node does not exchange names, routes say what goes there
+    /// ([`NodeLink::Transit`]); one that does not know of [`NodeLink::LastHop`] gets no link.
+    pub kind: NodeLink,
     /// What the other node is shown, as the value of a header `authorization`.
     pub credentials: Option<Secret>,
+    /// Told when the link is open, and what was agreed. If nobody waits for that any more, it is not
+    /// opened.
+    pub opened: oneshot::Sender<(LinkId, NodeLink)>,
     /// Told how it ended.
     pub ended: oneshot::Sender<LinkEnd>,
 }
@@ -165,10 +171,10 @@ impl Driver {
     ) -> io::Result<Self> {
         let mut door = Door::new(host, node);
         let bound = |(at, listening): (usize, Listening)| {
-            let Listening { socket, server, endpoint, config, gate } = listening;
+            let Listening { socket, server, endpoint, config, gate, exchanges } = listening;
             let socket = Socket::new(socket)?;
             let transport = Transport::new(endpoint, Some(config.load_full()));
-            door.open(at, Entrance { config, gate });
+            door.open(at, Entrance { config, gate, exchanges });
             Ok(Bound { socket, transport, server: Some(server) })
         };
         let sockets = listening.into_iter().enumerate().map(bound);
@@ -259,7 +265,7 @@ impl Driver {
     /// Begins the links that wait.
     fn dial(&mut self, now: Instant) {
         while let Some(dial) = self.next_dial() {
-            let Dial { remote, server_name, config, routes, credentials, ended } = dial;
+            let Dial { remote, server_name, config, kind, credentials, opened, ended } = dial;
             let at = match self.own_socket(remote.is_ipv6()) {
                 Ok(at) => at,
                 Err(error) => {
@@ -271,7 +277,8 @@ impl Driver {
             match transport.connect(config, remote, &server_name, now) {
                 Ok(id) => {
                     let id = PeerId { socket: at, connection: id.0 };
-                    let origin = Origin::Dialed { routes, credentials, ended: Some(ended) };
+                    let (opened, ended) = (Some(opened), Some(ended));
+                    let origin = Origin::Dialed { kind, credentials, opened, ended };
                     self.door.dialed(id, remote, origin, now);
                 }
                 Err(error) => {

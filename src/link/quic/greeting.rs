@@ -3,11 +3,12 @@ use std::time::{Instant, SystemTime};
 use quinn_proto::Connection;
 use rustls::pki_types::CertificateDer;
 use slim_config::Secret;
-use slim_wire::{CloseCode, DecodeError, Encoding, Hello, Role};
+use slim_wire::{CloseCode, DecodeError, Hello, HelloFlags, Role};
 
+use super::exchange::Telling;
 use super::peer::{Fault, Origin, Peer, State, Turn};
 use super::settings;
-use crate::datapath::Framing;
+use crate::datapath::{Framing, NodeLink};
 use crate::link::certificate::principal_of;
 use crate::link::gate::Unauthenticated;
 use crate::link::host::Delay;
@@ -99,6 +100,7 @@ impl Peer {
             let reason = "node: expected another than this one, got a link to itself";
             return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));
         }
+        let kind = self.agreed(&theirs, turn)?;
         let Some(place) = host.places.take_link() else {
             let reason = "links: all of limits.links are taken";
             return Err(Fault::new(Incident::LinkLimit, CloseCode::Limit, reason));
@@ -106,30 +108,61 @@ impl Peer {
         self.places.push(place);
         let framing = match theirs.role {
             Role::App => Framing::Native,
-            Role::Node => Framing::Node(theirs.node),
+            Role::Node => Framing::Node(theirs.node, kind),
         };
         let mut core = host.core.borrow_mut();
         let link = core.open_link(&self.remote.to_string(), framing, principal);
         self.state = State::Open(link);
-        match &self.origin {
-            Origin::Accepted => self.control.send_hello(&own_hello(None, turn)?),
-            Origin::Dialed { routes, .. } => {
-                let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
-                for (route, encoding) in
-                    routes.iter().flat_map(|route| spaces.map(|encoding| (route, encoding)))
-                {
-                    let (name, texts) = (route.to_name(), route.components());
-                    if let Err(error) = core.subscribe(link, encoding, name, Some(texts)) {
-                        let code = CloseCode::Limit;
-                        return Err(Fault::new(Incident::LinkLimit, code, error));
-                    }
+        if framing == Framing::Node(theirs.node, NodeLink::Exchange) {
+            core.exchange(link);
+            self.telling = Some(Telling::default());
+        }
+        match &mut self.origin {
+            Origin::Accepted => self.control.send_hello(&own_hello(flags_of(kind), None, turn)?),
+            Origin::Dialed { opened, .. } => {
+                if opened.take().is_some_and(|opened| opened.send((link, kind)).is_err()) {
+                    let reason = "given up before it was open".to_owned();
+                    return Err(Fault { incident: None, code: CloseCode::Done, reason });
                 }
-                core.submit(link);
-                tracing::info!(peer = %self.remote, routes = routes.len(), "linked to another node");
             }
         }
         settings::allow_lanes(connection);
         Ok(())
+    }
+}
+
+impl Peer {
+    /// What both ends want of the link, by what the other has said.
+    fn agreed(&self, theirs: &Hello, turn: &Turn<'_>) -> Result<NodeLink, Fault> {
+        let said = |flag| theirs.flags.contains(flag);
+        match self.origin {
+            Origin::Accepted if said(HelloFlags::EXCHANGE) && turn.exchanges => {
+                Ok(NodeLink::Exchange)
+            }
+            Origin::Accepted if said(HelloFlags::LAST_HOP) => Ok(NodeLink::LastHop),
+            Origin::Accepted => Ok(NodeLink::Transit),
+            Origin::Dialed { kind: NodeLink::Exchange, .. } if said(HelloFlags::EXCHANGE) => {
+                Ok(NodeLink::Exchange)
+            }
+            Origin::Dialed { kind: NodeLink::LastHop, .. } if said(HelloFlags::LAST_HOP) => {
+                Ok(NodeLink::LastHop)
+            }
+            Origin::Dialed { kind: NodeLink::LastHop, .. } => {
+                let reason = "flags of a hello: expected last hop (bit 1), got none; the other \
+                              node would pass on what it gets";
+                Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason))
+            }
+            Origin::Dialed { .. } => Ok(NodeLink::Transit),
+        }
+    }
+}
+
+/// What a node says of a link of this kind, that it wants it or that it is in force.
+pub(super) fn flags_of(kind: NodeLink) -> HelloFlags {
+    match kind {
+        NodeLink::Transit => HelloFlags::empty(),
+        NodeLink::LastHop => HelloFlags::LAST_HOP,
+        NodeLink::Exchange => HelloFlags::EXCHANGE,
     }
 }
 
@@ -148,11 +181,12 @@ fn certificate_of(connection: &Connection) -> Principal {
 
 /// What this node says first.
 pub(super) fn own_hello(
+    flags: HelloFlags,
     credentials: Option<&Secret>,
     turn: &Turn<'_>,
 ) -> Result<Vec<u8>, DecodeError> {
     let frame_bytes = u32::try_from(turn.host.limits.message_bytes).unwrap_or(u32::MAX);
-    let hello = Hello { role: Role::Node, node: turn.node, frame_bytes };
+    let hello = Hello { role: Role::Node, node: turn.node, flags, frame_bytes };
     match credentials {
         Some(credentials) => hello.encode_with(credentials.expose().as_bytes()),
         None => Ok(hello.encode().to_vec()),

@@ -8,6 +8,7 @@ mod cid;
 mod control;
 mod door;
 mod driver;
+mod exchange;
 mod greeting;
 mod ingress;
 mod lane;

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 use quinn_proto::{Connection, Dir, StreamEvent, StreamId, VarInt};
 use slim_config::Secret;
 use slim_wire::limits::LANES;
-use slim_wire::{CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames, TextName};
+use slim_wire::{CloseCode, DecodeError, Encoding, FrameHeader, FrameKind, Frames, SessionIds};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::control::{Control, payload_of, texts_of};
-use super::greeting::{Refused, own_hello};
+use super::exchange::{Telling, space_of};
+use super::greeting::{Refused, flags_of, own_hello};
 use super::ingress::Ingress;
 use super::lane::{Inbound, LaneStopped, Outbound, Read, read_stream};
-use crate::datapath::{Core, DATAGRAMS, Fate, LinkId, RefuseReason};
+use crate::datapath::{Core, DATAGRAMS, Fate, LinkId, NodeLink, RefuseReason};
 use crate::link::gate::Gate;
 use crate::link::host::Host;
 use crate::link::incident::Incident;
@@ -23,6 +24,8 @@ pub(super) struct Peer {
     /// Who began the connection.
     pub(super) origin: Origin,
     pub(super) control: Control,
+    /// What the other node is told, if both exchange names.
+    pub(super) telling: Option<Telling>,
     control_readable: bool,
     /// The peer has ended the control stream, the last of its streams: it is done.
     leaving: bool,
@@ -54,12 +57,14 @@ pub(super) enum State {
 pub(super) enum Origin {
     /// The peer.
     Accepted,
-    /// This node, to have another do its part for these names.
+    /// This node, to have another do its part for some names.
     Dialed {
-        /// What is reached by the link.
-        routes: Vec<TextName>,
+        /// What is to be agreed.
+        kind: NodeLink,
         /// What the peer is shown.
         credentials: Option<Secret>,
+        /// Told when it is a link.
+        opened: Option<oneshot::Sender<(LinkId, NodeLink)>>,
         /// Told how the connection ended.
         ended: Option<oneshot::Sender<LinkEnd>>,
     },
@@ -108,6 +113,8 @@ pub(super) struct Turn<'a> {
     /// What has to be shown at the connection's socket; `None` for connections that this node
     /// begins.
     pub(super) gate: Option<&'a Gate>,
+    /// Whether names are exchanged with nodes that ask for it at the connection's socket.
+    pub(super) exchanges: bool,
     pub(super) now: Instant,
 }
 
@@ -132,6 +139,7 @@ impl Peer {
             state: State::Greeting { until: turn.now + turn.host.limits.handshake },
             origin,
             control: Control::new(),
+            telling: None,
             control_readable: false,
             leaving: false,
             inbound: (0..LANES).map(|_| Inbound::new(turn.host)).collect(),
@@ -205,9 +213,10 @@ impl Peer {
         connection: &mut Connection,
         turn: &Turn<'_>,
     ) -> Result<(), Fault> {
-        if let Origin::Dialed { credentials, .. } = &self.origin {
+        if let Origin::Dialed { kind, credentials, .. } = &self.origin {
             self.control.stream = connection.streams().open(Dir::Bi);
-            self.control.send_hello(&own_hello(credentials.as_ref(), turn)?);
+            let hello = own_hello(flags_of(*kind), credentials.as_ref(), turn)?;
+            self.control.send_hello(&hello);
         }
         Ok(())
     }
@@ -320,7 +329,7 @@ impl Peer {
         self.leaving |= read == Read::Ended;
         while let Some(run) = self.control.frames.next_run()? {
             for (header, pieces) in Frames::of(&run.body) {
-                check_control(&header)?;
+                let encoding = space_of(&header, self.telling.is_some())?;
                 let payload = payload_of(&header, &pieces);
                 match (header.kind()?, &self.state) {
                     (FrameKind::Hello, State::Greeting { .. }) => {
@@ -328,7 +337,14 @@ impl Peer {
                     }
                     (FrameKind::Subscribe | FrameKind::Unsubscribe, State::Open(link)) => {
                         let link = *link;
-                        self.change_subscription(link, &header, &payload, turn)?;
+                        self.change_subscription(link, encoding, &header, &payload, turn)?;
+                    }
+                    (FrameKind::Ack, State::Open(link))
+                        if let Some(telling) = &mut self.telling =>
+                    {
+                        let refused = header.is_error().then_some(&payload[..]);
+                        let told_by = (turn.host, &self.remote);
+                        telling.answered(*link, header.ids().message, refused, told_by)?;
                     }
                     (kind, _) => {
                         return Err(DecodeError::Unexpected {
@@ -354,22 +370,28 @@ impl Peer {
     fn change_subscription(
         &mut self,
         link: LinkId,
+        encoding: Encoding,
         header: &FrameHeader,
         payload: &[u8],
         turn: &Turn<'_>,
     ) -> Result<(), Fault> {
-        let (name, request) = (header.destination(), header.ids().message);
+        let SessionIds { session: recency, message: request } = header.ids();
+        let name = header.destination();
         let mut core = turn.host.core.borrow_mut();
-        if name.id.to_u64().is_none() {
+        if encoding == Encoding::Native && name.id.to_u64().is_none() {
             core.counters().refuse(RefuseReason::Invalid);
             self.control.acknowledge(request, Some(WIDE_ID));
             return Ok(());
         }
         if header.kind()? == FrameKind::Unsubscribe {
-            core.unsubscribe(link, Encoding::Native, name);
+            core.unsubscribe(link, encoding, name);
         } else {
             let texts = texts_of(payload, &name);
-            if let Err(error) = core.subscribe(link, Encoding::Native, name, texts) {
+            let subscribed = match self.telling {
+                Some(_) => core.subscribe_told(link, encoding, name, texts, recency),
+                None => core.subscribe(link, encoding, name, texts),
+            };
+            if let Err(error) = subscribed {
                 core.counters().refuse(error.refuse_reason());
                 self.control.acknowledge(request, Some(&error.to_string()));
                 turn.host.report(Incident::MessageRefused, &self.remote, &error);
@@ -387,7 +409,8 @@ impl Peer {
                 self.control.acknowledge(request, None);
             }
             if self.control.waiting.is_empty() {
-                return;
+                // What this node itself has noted for the link meanwhile.
+                return core.submit(link);
             }
             self.control.submitted = std::mem::take(&mut self.control.waiting);
             core.submit(link);
@@ -465,6 +488,9 @@ impl Peer {
         if let State::Open(link) = self.state {
             let mut core = turn.host.core.borrow_mut();
             self.submit(link, &mut core);
+            if let Some(telling) = &mut self.telling {
+                telling.tell(link, &mut core, &mut self.control);
+            }
             self.write_lanes(connection, link, &mut core)?;
             match core.fate(link) {
                 Fate::Open => {}
@@ -517,17 +543,6 @@ impl Peer {
         const REASON_BYTES: usize = 200;
         let reason: String = fault.reason.chars().take(REASON_BYTES).collect();
         connection.close(now, VarInt::from_u32(fault.code as u32), reason.into());
-    }
-}
-
-/// Control frames have nothing to say of class and encoding, but no other values than theirs.
-fn check_control(header: &FrameHeader) -> Result<(), DecodeError> {
-    match header.header(0)?.encoding {
-        Encoding::Native => Ok(()),
-        other => {
-            let (field, expected) = ("encoding of a control frame", "0 (native)");
-            Err(DecodeError::Unexpected { field, expected, got: other as u64 })
-        }
     }
 }
 

@@ -9,7 +9,9 @@ use quinn::{
     TransportConfig, TransportErrorCode, VarInt,
 };
 use slim_wire::limits::LANES;
-use slim_wire::{CloseCode, DecodeError, FrameHeader, FrameKind, Hello, Name, Role, SessionIds};
+use slim_wire::{
+    CloseCode, DecodeError, FrameHeader, FrameKind, Hello, HelloFlags, Name, Role, SessionIds,
+};
 use socket2::{Domain, Socket, Type};
 use tokio_util::task::TaskTracker;
 
@@ -149,7 +151,8 @@ fn start(
 }
 
 fn own_hello(options: &LinkOptions) -> Result<Bytes, LinkError> {
-    let hello = Hello { role: Role::App, node: 0, frame_bytes: options.frame_bytes };
+    let (flags, frame_bytes) = (HelloFlags::empty(), options.frame_bytes);
+    let hello = Hello { role: Role::App, node: 0, flags, frame_bytes };
     let long = |error: &dyn std::fmt::Display| LinkError::Credentials {
         source: IdentityError::Config { reason: error.to_string() },
     };

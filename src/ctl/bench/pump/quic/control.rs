@@ -2,7 +2,8 @@ use bytes::{Buf, BytesMut};
 use quinn_proto::{Connection, StreamId};
 use slim_wire::limits::GRPC_MESSAGE_BYTES;
 use slim_wire::{
-    DecodeError, Flags, FrameKind, FrameReader, Frames, Header, Hello, Name, Role, SessionIds,
+    DecodeError, Flags, FrameKind, FrameReader, Frames, Header, Hello, HelloFlags, Name, Role,
+    SessionIds,
 };
 
 /// The control stream of one end: as much of the protocol as its client needs to begin.
@@ -46,7 +47,8 @@ impl Control {
                 match kind {
                     FrameKind::Hello => {
                         let frame_bytes = GRPC_MESSAGE_BYTES as u32;
-                        let hello = Hello { role: Role::Node, node: 1, frame_bytes };
+                        let flags = HelloFlags::empty();
+                        let hello = Hello { role: Role::Node, node: 1, flags, frame_bytes };
                         self.answer(FrameKind::Hello, 0, &hello.encode());
                     }
                     _ => self.answer(FrameKind::Ack, header.ids().message, &[]),

@@ -1,0 +1,211 @@
+//! This node's part in a network that controllers manage: it tells them of its clients, makes the
+//! links and routes that they ask for, and has apps moderate groups.
+//!
+//! A controller that is away is tried again and again; the node serves meanwhile, and tells it
+//! everything anew when it is back.
+
+mod commands;
+mod connect;
+mod links;
+mod lists;
+mod names;
+mod presence;
+mod session;
+mod tokens;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use slim_compat_grpc::proto::southbound::ConnectionDetails;
+use slim_config::{Config, MetadataValue, Server, Service};
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{info, warn};
+
+use self::commands::Commands;
+use self::connect::Controller;
+use self::links::{ControllerId, Links};
+use self::names::Names;
+use self::presence::Presence;
+use self::session::{Registration, Session, UNDER_WAY};
+use self::tokens::Tokens;
+use super::StartError;
+use super::core::Remote;
+use super::uplink::pauses;
+use super::watch::Watcher;
+
+/// The controllers of one service.
+pub(super) struct Agent {
+    controllers: Vec<Controller>,
+    tokens: Tokens,
+    registration: Registration,
+}
+
+/// Answers and reports that may wait for a controller.
+const OUTBOX: usize = 64;
+
+/// Whether the configuration asks for an agent at all.
+pub(super) fn is_wanted(config: &Config) -> bool {
+    config.services.iter().any(|service| !service.controller.clients.is_empty())
+}
+
+/// The agents that the configuration asks for; `servers` are the addresses of all data-plane
+/// servers, in their order.
+pub(super) fn agents(
+    config: &Config,
+    servers: &[SocketAddr],
+    watcher: &mut Watcher,
+) -> Result<Vec<Agent>, StartError> {
+    let mut agents = Vec::new();
+    let mut addresses = servers.iter();
+    for service in &config.services {
+        let own = addresses.by_ref().take(service.dataplane.servers.len());
+        let registration = registration(service, own);
+        if service.controller.clients.is_empty() {
+            continue;
+        }
+        let clients = service.controller.clients.iter().enumerate();
+        let controllers = clients.map(|(index, client)| {
+            let block = format!("{}.controller.clients[{index}]", service.id);
+            Controller::new(client, &block, watcher)
+        });
+        let tokens = Tokens::of(&service.controller.token_provider).map_err(|source| {
+            let block = format!("{}.controller.token_provider", service.id);
+            StartError::Auth { block, source }
+        })?;
+        let controllers = controllers.collect::<Result<_, _>>()?;
+        agents.push(Agent { controllers, tokens, registration });
+    }
+    Ok(agents)
+}
+
+fn registration<'a>(
+    service: &Service,
+    addresses: impl Iterator<Item = &'a SocketAddr>,
+) -> Registration {
+    let kind = service.id.split_once('/').map_or("slim", |(kind, _)| kind);
+    let details = |(server, address): (&Server, &SocketAddr)| {
+        let text = |key| match server.metadata.get(key) {
+            Some(MetadataValue::Text(text)) => Some(text.clone()),
+            _ => None,
+        };
+        ConnectionDetails {
+            endpoint: address.to_string(),
+            mtls_required: server.tls.is_some(),
+            local_endpoint: text("local_endpoint"),
+            external_endpoint: text("external_endpoint"),
+            group_name: text("group_name"),
+        }
+    };
+    Registration {
+        node_id: format!("{kind}/{}", service.node_id),
+        group_name: service.group_name.clone(),
+        connection_details: service.dataplane.servers.iter().zip(addresses).map(details).collect(),
+    }
+}
+
+/// Serves controllers for as long as the node runs.
+pub(super) async fn run(agents: Vec<Agent>, cores: Vec<Remote>) {
+    let names = Arc::new(Names::new());
+    let Some(first) = cores.first().cloned() else {
+        return;
+    };
+    let Some(presence) = Presence::open(first, Arc::clone(&names)).await else {
+        return;
+    };
+    for (service, agent) in agents.into_iter().enumerate() {
+        let Agent { controllers, tokens, registration } = agent;
+        let commands = Arc::new(Commands {
+            links: Links::new(cores.clone()),
+            presence: presence.clone(),
+            tokens,
+        });
+        for (index, controller) in controllers.into_iter().enumerate() {
+            let (names, commands) = (Arc::clone(&names), Arc::clone(&commands));
+            let registration = registration.clone();
+            tracing::debug!(service, index, "controller configured");
+            tokio::spawn(async move {
+                keep_up(index, &controller, &registration, &names, &commands).await;
+            });
+        }
+    }
+}
+
+/// Keeps a stream to a controller up.
+async fn keep_up(
+    id: ControllerId,
+    controller: &Controller,
+    registration: &Registration,
+    names: &Names,
+    commands: &Arc<Commands>,
+) {
+    let peer = controller.endpoint.to_string();
+    let mut waiting = pauses();
+    let mut connected = false;
+    let mut failed = None;
+    loop {
+        if failed.is_none() {
+            info!(%peer, "connecting to control plane");
+        }
+        let (out, messages) = mpsc::channel(OUTBOX);
+        let session = Session {
+            controller: id,
+            commands: Arc::clone(commands),
+            out,
+            under_way: Arc::new(Semaphore::new(UNDER_WAY)),
+        };
+        let reason = match live(&session, controller, messages, registration, names).await {
+            Ok((lived, reason)) => {
+                if lived {
+                    waiting = pauses();
+                }
+                (connected, failed) = (true, None);
+                reason
+            }
+            Err(reason) => reason,
+        };
+        // What goes wrong again and again in the same way is said once.
+        if failed.as_ref() != Some(&reason) {
+            warn!(%peer, reason, "control plane stream closed");
+            info!(%peer, connected, "retrying connection to control plane");
+        }
+        failed = Some(reason);
+        match waiting.next() {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return,
+        }
+    }
+}
+
+/// One life of a stream. Returns whether it was more than a greeting, and why it ended.
+async fn live(
+    session: &Session,
+    controller: &Controller,
+    messages: mpsc::Receiver<slim_compat_grpc::proto::southbound::ControlMessage>,
+    registration: &Registration,
+    names: &Names,
+) -> Result<(bool, String), String> {
+    // The registration waits in the outbox: some controllers answer the stream only after it.
+    let reporting = session.report(registration.clone(), names);
+    let listening = async {
+        let mut stream = controller.open(messages).await?;
+        info!(peer = %controller.endpoint, "connected to control plane");
+        let mut taken = 0;
+        let reason = loop {
+            match stream.message().await {
+                Ok(Some(message)) => {
+                    taken += 1;
+                    if session.take(message).await.is_err() {
+                        break "closed from here".to_owned();
+                    }
+                }
+                Ok(None) => break "closed by the control plane".to_owned(),
+                Err(status) => break status.to_string(),
+            }
+        };
+        Ok((taken > 1, reason))
+    };
+    tokio::select! {
+        ended = listening => ended,
+        Err(_) = reporting => Err("the stream takes no more".to_owned()),
+    }
+}

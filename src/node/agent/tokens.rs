@@ -1,0 +1,64 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use slim_compat_grpc::CONTROL_PLANE;
+use slim_config::{Secret, TokenSource as Configured};
+
+use crate::identity::{Compat, IdentityError, SharedSecret, TokenSource};
+use crate::trust::source_of;
+
+/// By what apps know requests of the control plane (`controller.token_provider`).
+pub(super) enum Tokens {
+    /// Requests carry nothing; apps drop them.
+    None,
+    /// Apps of release 0.6 are shown the secret itself, as they expect; native ones a proof.
+    Secret { secret: Secret, proof: Box<SharedSecret> },
+    /// One token for all apps.
+    Token(Arc<dyn TokenSource>),
+}
+
+/// Where apps look for a sender's token.
+const IDENTITY: &str = "SLIM_IDENTITY";
+
+impl Tokens {
+    /// As the configuration says.
+    ///
+    /// # Errors
+    /// [`IdentityError::Config`].
+    pub(super) fn of(configured: &Configured) -> Result<Self, IdentityError> {
+        Ok(match configured {
+            Configured::None => Self::None,
+            Configured::SharedSecret(secret) => Self::Secret {
+                secret: secret.clone(),
+                proof: Box::new(SharedSecret::new(
+                    CONTROL_PLANE,
+                    secret.expose(),
+                    Compat::Native,
+                    &mut rand::rng(),
+                )?),
+            },
+            Configured::StaticJwt(_) | Configured::Jwt(_) => Self::Token(source_of(configured)?),
+        })
+    }
+
+    /// What a request carries: to an app of release 0.6, and to a native one.
+    ///
+    /// # Errors
+    /// [`IdentityError`] if no token can be made.
+    pub(super) fn metadata(&self) -> Result<[HashMap<String, String>; 2], IdentityError> {
+        let with = |token: String| HashMap::from([(IDENTITY.to_owned(), token)]);
+        let now = SystemTime::now();
+        Ok(match self {
+            Self::None => Default::default(),
+            Self::Secret { secret, proof } => {
+                let clear = format!("{}:{CONTROL_PLANE}", secret.expose());
+                [with(clear), with(proof.token(now)?.to_string())]
+            }
+            Self::Token(source) => {
+                let token = source.token(now)?.to_string();
+                [with(token.clone()), with(token)]
+            }
+        })
+    }
+}
