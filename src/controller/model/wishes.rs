@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Item, Model, Progress, address, name_of};
+use super::{Item, Ledger, Model, Progress, address, name_of};
 use crate::controller::name::{RouteName, route_text};
 use crate::controller::store::{Change, RouteRecord, RouteTarget};
 
@@ -158,18 +158,34 @@ impl Model {
                 routes.push(RouteView { id: route, node, name, destination, progress });
             }
         }
-        let gone = node.ledger.deleted().filter_map(|item| match item {
-            Item::Route(name, endpoint) => Some((name, endpoint)),
+        routes.extend(self.deleted_routes(id, &node.ledger));
+        routes
+    }
+
+    /// What a node still has to be rid of: under the names that operators know it by, if any.
+    fn deleted_routes(&self, id: &str, ledger: &Ledger) -> Vec<RouteView> {
+        let of_node = self.state.routes.values().filter(|route| route.node == id && route.deleted);
+        let of_operators = of_node.filter_map(|route| {
+            let (destination, via) = self.target(route);
+            let key = (name_of(route)?, via.ok()?.0);
+            Some((key, (route.id.clone(), destination)))
+        });
+        let of_operators: BTreeMap<_, _> = of_operators.collect();
+        let gone = ledger.deleted().filter_map(|item| match item {
+            Item::Route(name, endpoint) => Some((RouteName::clone(name), endpoint.clone())),
             Item::Link(_) => None,
         });
-        routes.extend(gone.map(|(name, endpoint)| RouteView {
-            id: format!("{id}:{}", route_text(&name.to_subscription(""), endpoint)),
-            node: id.to_owned(),
-            name: RouteName::clone(name),
-            destination: endpoint.clone(),
-            progress: Progress::Deleted,
-        }));
-        routes
+        let views = gone.map(|key| {
+            let known = of_operators.get(&key).cloned();
+            let (name, endpoint) = key;
+            let (route, destination) = known.unwrap_or_else(|| {
+                let text = route_text(&name.to_subscription(""), &endpoint);
+                (format!("{id}:{text}"), endpoint)
+            });
+            let (node, progress) = (id.to_owned(), Progress::Deleted);
+            RouteView { id: route, node, name, destination, progress }
+        });
+        views.collect()
     }
 
     /// How far a route of an operator got; `None` once it is gone.
