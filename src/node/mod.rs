@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod core;
+mod inspect;
 pub mod lifecycle;
 mod listener;
 pub mod logging;
@@ -26,6 +27,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use self::core::{CoreHandle, CoreSpec, Step};
+use self::inspect::Inspector;
 pub use self::listener::BindError;
 use self::listener::{BoundServer, bind_server};
 pub use self::metrics::METRICS;
@@ -182,13 +184,15 @@ impl Node {
         &self.servers
     }
 
-    /// Serves `/livez`, `/readyz` and `/metrics` on `address` from the current runtime. Returns
+    /// Serves `/livez`, `/readyz`, `/metrics`, `/links` and `/explain` on `address` from the current runtime. Returns
     /// the address with the port that the system chose.
     ///
     /// # Errors
     /// [`BindError`].
     pub async fn serve_admin(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
-        admin::serve(address, self.observed.clone(), Arc::clone(&self.ready)).await
+        let observed = self.observed.clone();
+        let inspector = Inspector::new(&self.cores, observed.clone());
+        admin::serve(address, observed, inspector, Arc::clone(&self.ready)).await
     }
 
     /// Stops in the order that lets clients come back: not ready, no more listeners, no more
