@@ -10,7 +10,7 @@ use super::controller::{
 };
 use super::output::{Answer, Format};
 use super::settings::{Flags, Settings, variable};
-use super::{EXIT_CODES, Error, Exit, bench, direct, manual, settings};
+use super::{EXIT_CODES, Error, Exit, admin, bench, direct, manual, settings, start};
 use crate::version::Version;
 
 /// Works with SLIM nodes and controllers.
@@ -45,6 +45,13 @@ enum Command {
     NodeConnect(Group<direct::Command>),
     /// Settings and named contexts
     Config(Group<settings::Command>),
+    /// Show the links of a node, what they carry and what waits for them, again and again
+    Top(admin::Top),
+    /// Say why a message to a name reaches somebody, or nobody
+    Explain(admin::Explain),
+    /// Run a node
+    #[command(subcommand)]
+    Slim(start::Command),
     /// Measure throughput, latency and losses of a node
     #[command(subcommand, after_help = EXIT_CODES)]
     Bench(Box<bench::Command>),
@@ -118,6 +125,9 @@ impl Cli {
                 let flags = own.or(flags);
                 Ok(shown(&command.run(&flags, &variable)?, flags.format()))
             }
+            Command::Top(command) => command.run(),
+            Command::Explain(command) => command.run(),
+            Command::Slim(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Completion(command) => command.run(),
             Command::Man(command) => command.run(),

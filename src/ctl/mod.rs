@@ -1,5 +1,6 @@
 //! What `slimctl` does.
 
+mod admin;
 pub mod bench;
 mod cli;
 mod connect;
@@ -10,6 +11,7 @@ mod error;
 mod manual;
 mod output;
 mod settings;
+mod start;
 
 use std::process::ExitCode;
 

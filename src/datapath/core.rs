@@ -21,7 +21,7 @@ use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
 use crate::telemetry::SPANS;
 
-pub use self::inspect::ClientName;
+pub use self::inspect::{ClientName, LinkStatus, Traffic};
 pub use self::subscriptions::SubscribeError;
 
 /// What an operator may choose about a core.
@@ -83,6 +83,7 @@ const TURN_CHANGES: usize = 2048;
 /// A link as its own core knows it.
 pub(super) struct Link {
     pub(super) egress: Egress,
+    pub(super) traffic: Traffic,
     /// What the policy allows it.
     view: View,
     /// The link's life as a trace.
@@ -211,6 +212,7 @@ impl Core {
             let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
+                traffic: Traffic::default(),
                 view,
                 _trace: trace,
                 subscriptions: HashSet::new(),
@@ -278,6 +280,8 @@ impl Core {
         let link = self.links.get_mut(id.key)?;
         let chunk = link.egress.pop(queue)?;
         link.writing = true;
+        link.traffic.written += chunk.messages;
+        link.traffic.written_bytes += chunk.bytes.len() as u64;
         self.counters.queued.sub(chunk.messages);
         self.counters.written.add(chunk.messages);
         self.counters.bytes_written.add(chunk.bytes.len() as u64);

@@ -62,9 +62,9 @@ impl Core {
             }
             return forwarded;
         }
-        let origin = self.origin(from);
-        let Self { replica, config, counters, targets, .. } = self;
         let (core, load) = (from.core, Load::of(envelope));
+        let origin = self.arrival(from, load);
+        let Self { replica, config, counters, targets, .. } = self;
         let Header { encoding, ttl, .. } = envelope.header;
         let messages = u64::from(envelope.messages);
         let mut ports = 0;
@@ -108,6 +108,17 @@ impl Core {
             self.counters.elsewhere.add(messages);
         }
         Forwarded::Nowhere { elsewhere }
+    }
+
+    /// Counts what came in on the link, and says where that is.
+    #[inline]
+    fn arrival(&mut self, link: LinkId, load: Load) -> Origin {
+        let Some(known) = self.links.get_mut(link.key) else {
+            return Origin { link, node: None, ends_here: false };
+        };
+        known.traffic.received += u64::from(load.messages);
+        known.traffic.received_bytes += load.bytes as u64;
+        Origin::of(known.egress.port())
     }
 
     /// Where a message of the link comes from.

@@ -23,7 +23,9 @@ mod table;
 mod violation;
 
 pub use self::announce::Announcement;
-pub use self::core::{ClientName, Core, CoreConfig, Departure, Fate, SubscribeError};
+pub use self::core::{
+    ClientName, Core, CoreConfig, Departure, Fate, LinkStatus, SubscribeError, Traffic,
+};
 pub use self::counters::{Counter, Counters, DropReason, RefuseReason};
 pub use self::egress::{Chunk, DATAGRAMS, Egress};
 pub use self::forward::Forwarded;
@@ -31,7 +33,7 @@ pub use self::mailbox::{Mail, Mailboxes, Postbox, Wake};
 pub use self::port::{Admission, CoreId, Framing, LinkId, Load, Marks, NodeLink, Port};
 pub use self::replica::{Change, Ordered, Replica, Sequencer, Submission};
 pub use self::slow::{SlowConsumer, SlowLog, SlowState};
-pub use self::table::{Origin, Table};
+pub use self::table::{Explanation, Origin, Rank, Rule, Table};
 pub use self::violation::{Act, Violation};
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use foldhash::fast::FixedState;
 use slim_wire::{Header, Id, Name, Prefix, Space};
 use smallvec::SmallVec;
 
+pub use self::explain::{Explanation, Rank, Rule};
 use self::members::Members;
 use super::port::{LinkId, Port};
 
@@ -211,6 +212,7 @@ impl Table {
     }
 }
 
+mod explain;
 mod members;
 #[cfg(test)]
 mod tests;

@@ -278,7 +278,7 @@ impl Observed {
         dropped + self.total(|core| core.evicted.value())
     }
 
-    fn total(&self, read: impl Fn(&Counters) -> u64) -> u64 {
+    pub(super) fn total(&self, read: impl Fn(&Counters) -> u64) -> u64 {
         self.cores.iter().map(|(counters, _)| read(counters)).sum()
     }
 

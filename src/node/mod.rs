@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod core;
+mod inspect;
 pub mod lifecycle;
 mod listener;
 mod metrics;
@@ -27,6 +28,7 @@ use thiserror::Error;
 use tracing::{Instrument, info, info_span, warn};
 
 use self::core::{CoreHandle, CoreSpec, Step};
+use self::inspect::Inspector;
 pub use self::listener::BindError;
 use self::listener::{BoundServer, bind_server};
 pub use self::metrics::METRICS;
@@ -195,13 +197,16 @@ impl Node {
         self.observed.export(meter);
     }
 
-    /// Serves `/livez`, `/readyz` and `/metrics` on `address` from the current runtime. Returns
+    /// Serves `/livez`, `/readyz`, `/metrics`, `/links` and `/explain` on `address` from the current
+    /// runtime. Returns
     /// the address with the port that the system chose.
     ///
     /// # Errors
     /// [`BindError`].
     pub async fn serve_admin(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
-        admin::serve(address, self.observed.clone(), Arc::clone(&self.ready)).await
+        let observed = self.observed.clone();
+        let inspector = Inspector::new(&self.cores, observed.clone());
+        admin::serve(address, observed, inspector, Arc::clone(&self.ready)).await
     }
 
     /// Stops in the order that lets clients come back: not ready, no more listeners, no more

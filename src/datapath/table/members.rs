@@ -4,7 +4,7 @@ use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use slim_wire::Id;
 
-use super::Origin;
+use super::{Origin, Rank};
 use crate::datapath::port::{LinkId, Port};
 
 /// The links under one prefix.
@@ -69,6 +69,26 @@ impl Members {
     pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Port>> {
         let routes = self.nodes.iter().filter(|member| member.any && !member.port.is_exchange());
         routes.map(|member| &member.port)
+    }
+
+    /// All links with what they are for an anycast, up to `limit` of each kind.
+    pub(super) fn ranked(&self, limit: usize) -> impl Iterator<Item = (Rank, &Arc<Port>)> {
+        let owners = self.owners().take(limit).map(|port| (Rank::Owner, port));
+        let guests = self.guests.values().take(limit).map(|port| (Rank::Listener, port));
+        let nodes = self.nodes.iter().map(|member| {
+            let rank = match member {
+                Member { ids: 1.., .. } => Rank::OwnerElsewhere,
+                Member { port, .. } if !port.is_exchange() => Rank::Route,
+                _ => Rank::ListenerElsewhere,
+            };
+            (rank, &member.port)
+        });
+        owners.chain(guests).chain(nodes.take(limit))
+    }
+
+    /// How many links there are.
+    pub(super) fn len(&self) -> usize {
+        self.owners.len() + self.guests.len() + self.nodes.len()
     }
 
     pub(super) fn add(&mut self, id: Id, port: &Arc<Port>) {
