@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use clap::Parser;
 use slim_config::controller::{ControllerConfig, Database, Loaded};
-use slim_config::{LogLevel, System, controller as configuration};
+use slim_config::{System, controller as configuration};
 use slim_quic::controller::lifecycle;
 use slim_quic::controller::logging;
 use slim_quic::controller::settings::{Api, Settings};
 use slim_quic::controller::store::{EmbeddedStore, MemoryStore, Store, StoreError};
 use slim_quic::node::lifecycle::Exit;
+use slim_quic::telemetry::logging::Logging;
 use slim_quic::version::Version;
-use tracing::{Level, error, info, warn};
+use tracing::{error, info, warn};
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped cleanly, 1 did not start, 2 wrong command line, \
                           3 wrong configuration, 4 stopped before everything had ended";
@@ -59,7 +60,11 @@ fn run(named: Option<PathBuf>) -> Exit {
         Ok(loaded) => loaded,
         Err(error) => return report(&error),
     };
-    let _logging = logging::init(level(config.log_level));
+    let logging = logging::init(config.log_level, &config.opentelemetry);
+    if let Ok(Err(error)) = logging.as_ref().map(Logging::telemetry) {
+        error!(hint = error.hint(), "Failed to start: {error}");
+        return Exit::StartFailed;
+    }
     for warning in &warnings {
         warn!("{warning}");
     }
@@ -69,16 +74,6 @@ fn run(named: Option<PathBuf>) -> Exit {
             error!(hint = error.hint(), "Failed to start: {error}");
             Exit::StartFailed
         }
-    }
-}
-
-fn level(level: LogLevel) -> Level {
-    match level {
-        LogLevel::Trace => Level::TRACE,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Error => Level::ERROR,
     }
 }
 

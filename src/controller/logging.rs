@@ -4,31 +4,38 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write};
 use std::time::SystemTime;
 
+use slim_config::{LogLevel, OpenTelemetry};
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::TryInitError;
 
-/// Lines that wait for whoever reads standard output. More are left out.
-const WAITING_LINES: usize = 8192;
+use crate::telemetry::SPANS;
+use crate::telemetry::logging::{Logging, level_of};
 
-/// Writes events of this level and above to standard output until the guard is dropped.
+/// Writes events of this level and above to standard output until what it returns is dropped, and
+/// exports them, with traces, if `collector` is enabled.
 ///
 /// # Errors
-/// If the process has a subscriber already.
-pub fn init(level: Level) -> Result<WorkerGuard, TryInitError> {
-    let libraries = level.min(Level::INFO);
-    let filter = Targets::new().with_default(libraries).with_target("slim_quic", level);
-    let (output, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(std::io::stdout());
-    let lines = tracing_subscriber::fmt::layer().with_writer(output).event_format(Lines);
-    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
-    Ok(guard)
+/// If the process has a subscriber already. What is wrong with the collector says
+/// [`Logging::telemetry`].
+pub fn init(level: LogLevel, collector: &OpenTelemetry) -> Result<Logging, TryInitError> {
+    Logging::start(level, logged, collector, |output| {
+        tracing_subscriber::fmt::layer().with_writer(output).event_format(Lines)
+    })
+}
+
+/// What is logged at this level: of libraries nothing below info.
+fn logged(level: LogLevel) -> Targets {
+    let level = level_of(level);
+    Targets::new()
+        .with_default(level.min(Level::INFO))
+        .with_target("slim_quic", level)
+        .with_target(SPANS, LevelFilter::OFF)
 }
 
 /// Time, level in three letters, text, then `key=value` sorted by key.

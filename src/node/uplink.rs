@@ -123,11 +123,13 @@ impl Uplink {
         let failed = |source: TlsError| StartError::Tls { block: block.to_owned(), source };
         let speaks_quic = client.endpoint.scheme == Scheme::Quic;
         let native = (speaks_quic || client.native_first)
-            .then(|| security::of_client(client, watcher).map_err(failed));
+            .then(|| security::of_client(client, watcher).map_err(failed))
+            .transpose()?;
         let published = (!speaks_quic).then(|| {
             let tls = security::of_published(client, watcher).map_err(failed)?;
             Ok::<_, StartError>(Published::new(client, tls))
         });
+        let published = published.transpose()?;
         let credentials = Credentials::of(&client.auth)
             .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
         let host = client.endpoint.host.trim_start_matches('[').trim_end_matches(']');
@@ -136,8 +138,8 @@ impl Uplink {
             port: client.endpoint.port,
             scheme: client.endpoint.scheme,
             credentials,
-            native: native.transpose()?,
-            published: published.transpose()?,
+            native,
+            published,
         };
         let (change, routes) = watch::channel(Arc::new(routes.into_iter().collect()));
         let (state, seen) = watch::channel(State::Begun);

@@ -81,16 +81,16 @@ const LAST_EXPORT: Duration = Duration::from_secs(3);
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// Collectors are reached over gRPC only.
-    #[error("tracing.opentelemetry.grpc.endpoint: expected `http://` or `https://`, got {0}")]
+    #[error("opentelemetry.grpc.endpoint: expected `http://` or `https://`, got {0}")]
     Endpoint(String),
     /// A certificate or key cannot be used.
-    #[error("tracing.opentelemetry.grpc.tls: {0}")]
+    #[error("opentelemetry.grpc.tls: {0}")]
     Tls(#[from] TlsError),
     /// A key or token of `auth` cannot be used.
-    #[error("tracing.opentelemetry.grpc.auth: {0}")]
+    #[error("opentelemetry.grpc.auth: {0}")]
     Auth(#[from] IdentityError),
     /// The exporter's own variables in the environment (`OTEL_EXPORTER_OTLP_…`) are wrong.
-    #[error("tracing.opentelemetry: {0}")]
+    #[error("opentelemetry: {0}")]
     Exporter(#[from] ExporterBuildError),
     /// A thread cannot be had from the system.
     #[error("start of the thread that exports telemetry: {0}")]

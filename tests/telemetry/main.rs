@@ -264,13 +264,36 @@ async fn a_collector_that_cannot_be_reached_as_configured_is_told_before_the_sta
     for (arguments, code) in [(&["config", "check", &path][..], 3), (&["--config", &path], 1)] {
         let (status, told) = run(arguments);
         assert_eq!(status, Some(code), "{told}");
-        assert!(told.contains("tracing.opentelemetry.grpc.tls: ca_file /nowhere/ca.crt"), "{told}");
+        assert!(told.contains("opentelemetry.grpc.tls: ca_file /nowhere/ca.crt"), "{told}");
         assert!(!told.contains("data plane ready"), "{told}");
     }
     let quic = ConfigFile::new(&config(&exports("quic://127.0.0.1:1", ""), PLAIN));
     let (status, told) = run(&["config", "check", &quic.text()]);
     assert_eq!(status, Some(3), "{told}");
     assert!(told.contains("tracing.opentelemetry.grpc.endpoint: expected `http://"), "{told}");
+}
+
+#[tokio::test]
+async fn a_controller_exports_what_it_logs() {
+    let collector = Collector::start().await;
+    let file = ConfigFile::new(&format!(
+        "northbound: {{ httpPort: 0 }}\nsouthbound: {{ httpPort: 0 }}\n\
+         database: {{ type: in_memory }}\nopentelemetry: {{ enabled: true, grpc: {{ endpoint: \
+         \"http://{}\", tls: {{ insecure: true }} }} }}",
+        collector.address
+    ));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_slim-controller"));
+    command.args(["--config", &file.text()]);
+    let mut program = support::node::Program::spawn(command);
+    program.line("Northbound API Service is listening on ").await;
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit().await, Some(0));
+    let got = collector.got();
+    for line in ["Northbound API Service is listening on ", "Stopped"] {
+        assert!(got.log(line).is_some(), "{line}");
+    }
+    let name = ("service.name".to_owned(), "slim-controller".to_owned());
+    assert!(got.resources.iter().all(|resource| resource.contains(&name)));
 }
 
 async fn app(node: &Node, name: &str) -> App {
