@@ -15,11 +15,11 @@ use tracing::{error, info, warn};
 
 use super::hub::Hub;
 use super::northbound::Northbound;
-use super::serve::{self, Listener};
 use super::settings::{Api, Settings};
 use super::southbound::Southbound;
 use super::store::{Store, StoreError};
 use crate::identity::IdentityError;
+use crate::link::api::{self as serve, Listener};
 use crate::node::TlsError;
 use crate::node::lifecycle::Exit;
 use crate::node::security;

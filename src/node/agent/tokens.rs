@@ -11,8 +11,9 @@ use crate::trust::source_of;
 pub(super) enum Tokens {
     /// Requests carry nothing; apps drop them.
     None,
-    /// Apps of release 0.6 are shown the secret itself, as they expect; native ones a proof.
-    Secret { secret: Secret, proof: Box<SharedSecret> },
+    /// Apps on gRPC links are shown the secret itself, as release 0.6 expects; those on native
+    /// links a proof.
+    Secret(Box<ControlPlaneTokens>),
     /// One token for all apps.
     Token(Arc<dyn TokenSource>),
 }
@@ -28,9 +29,9 @@ impl Tokens {
     pub(super) fn of(configured: &Configured) -> Result<Self, IdentityError> {
         Ok(match configured {
             Configured::None => Self::None,
-            Configured::SharedSecret(secret) => Self::Secret(Box::new(
-                ControlPlaneTokens::new(secret.expose(), &mut rand::rng())?,
-            )),
+            Configured::SharedSecret(secret) => {
+                Self::Secret(Box::new(ControlPlaneTokens::new(secret.expose(), &mut rand::rng())?))
+            }
             Configured::StaticJwt(_) | Configured::Jwt(_) => Self::Token(source_of(configured)?),
         })
     }
