@@ -46,5 +46,6 @@ pub mod mls;
 pub mod node;
 pub mod policy;
 pub mod session;
+pub mod telemetry;
 pub mod trust;
 pub mod version;

@@ -98,6 +98,9 @@ fn config_check_accepts_every_example_whose_files_are_there() {
     for entry in examples().read_dir().expect("the folder") {
         let path = entry.expect("an entry").path();
         let file = path.to_str().expect("UTF-8");
+        if file.contains("/controller-") {
+            continue;
+        }
         let output = output(&["config", "check", file]);
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         count += 1;

@@ -1,5 +1,6 @@
 //! Sessions of apps that are directly connected, in a time of their own.
 
+#[allow(dead_code, reason = "each topic uses its part of this module")]
 #[path = "support/exchange.rs"]
 mod exchange;
 #[path = "support/model_mls.rs"]

@@ -29,9 +29,6 @@ pub enum GroupRequest<'a> {
 /// Who sends such requests, in a node: an app of its own with the instance 0.
 pub const CONTROLLER: [&str; 3] = ["controller"; 3];
 
-/// The identity that the shared-secret token of such requests names.
-pub const CONTROL_PLANE: &str = "control-plane";
-
 /// Session ids from here on are refused by apps of 0.6.
 const RESERVED_IDS: u32 = 4_294_966_295;
 

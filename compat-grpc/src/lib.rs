@@ -26,7 +26,7 @@ pub mod transcode;
 pub use detect::{Detected, detect, detect_pubsub};
 pub use dialect::{Dialect, Inbound, Routed, SubscriptionAck, is_refusal_only};
 pub use framing::{FramingError, MessageReader, PREFIX_BYTES, prefix};
-pub use group::{CONTROL_PLANE, CONTROLLER, GroupRequest, group_request, session_id};
+pub use group::{CONTROLLER, GroupRequest, group_request, session_id};
 pub use layout::{D6, D7, D20, P};
 pub use link::{KeyShare, Negotiation, NegotiationError, answer_d7, subscription_ack};
 pub use mac::{Authenticity, LinkKey};

@@ -31,7 +31,8 @@ pub struct Client {
     pub proxy: Option<Proxy>,
     /// `connect_timeout`, default `0s` = none.
     pub connect_timeout: Option<Duration>,
-    /// `request_timeout`, default `0s` = none. Ends long-lived streams too.
+    /// `request_timeout`, default `0s` = none. Ends long-lived streams too; bounds an export of
+    /// telemetry, for which the default is 10 seconds.
     pub request_timeout: Option<Duration>,
     /// `buffer_size`: requests that wait inside the client. Default: the library's.
     pub buffer_size: Option<u32>,
@@ -196,7 +197,7 @@ pub(crate) fn read(value: Value<'_>) -> Option<Client> {
     let keepalive = section.optional("keepalive", read_keepalive);
     let proxy = section.optional("proxy", read_proxy);
     let connect_timeout = section.optional("connect_timeout", Value::duration_or_none);
-    let request_timeout = section.optional("request_timeout", read_request_timeout);
+    let request_timeout = section.optional("request_timeout", Value::duration_or_none);
     let buffer_size = section.optional("buffer_size", |v| v.integer(1..=u32::MAX));
     let headers = section.optional("headers", read_headers);
     let auth = section.optional("auth", auth::read_client);
@@ -245,15 +246,6 @@ fn read_ineffective(section: &mut Section<'_>) {
 }
 
 const USE_WHILE_IDLE: &str = "`keepalive.keep_alive_while_idle` is the key that is read";
-
-fn read_request_timeout(value: Value<'_>) -> Option<Option<Duration>> {
-    let timeout = value.clone().duration_or_none()?;
-    if timeout.is_some() {
-        let message = "ends the stream that carries all messages after this time";
-        value.warn(message, Some("leave it out"));
-    }
-    Some(timeout)
-}
 
 fn read_rate_limit(value: Value<'_>) -> Option<RateLimit> {
     let text = match &value.node.kind {

@@ -34,7 +34,8 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Whether the file can be used nevertheless.
     pub severity: Severity,
-    /// The file's name as it was given to the loader.
+    /// The file's name as it was given to the loader, or `environment` for a variable that stands
+    /// for a key.
     pub file: Arc<str>,
     /// Line, the first is 1.
     pub line: usize,
@@ -95,6 +96,12 @@ impl Diagnostics {
     /// How many findings there are.
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// These findings, and then `others`.
+    pub(crate) fn followed_by(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// Always the configuration's.

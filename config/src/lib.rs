@@ -7,6 +7,8 @@
 //! that is known and does nothing is a warning. What cannot be honoured and would leave a node
 //! open if it were ignored is refused.
 //!
+//! The file of a controller is read by [`controller`], in the same way.
+//!
 //! Nothing here binds or connects. What `${env:NAME}` and `${file:/path}` stand for comes from a
 //! [`Sources`].
 //!
@@ -31,11 +33,13 @@
 
 mod auth;
 mod client;
+pub mod controller;
 mod diagnostics;
 mod endpoint;
 mod limits;
 mod load;
 mod metadata;
+mod outline;
 mod policy;
 mod profile;
 mod runtime;
@@ -59,6 +63,7 @@ pub use endpoint::{Endpoint, Scheme};
 pub use limits::Limits;
 pub use load::{Config, LoadError, Loaded, load, parse};
 pub use metadata::{Metadata, MetadataValue};
+pub use outline::Outline;
 pub use policy::{NamePattern, Policy, PolicyMode, PolicyRule, PrincipalPattern, TextPattern};
 pub use profile::Profile;
 pub use runtime::Runtime;

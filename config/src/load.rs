@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::diagnostics::{Diagnostics, Findings, Position};
 use crate::endpoint;
 use crate::limits::{self, Limits};
+use crate::outline::Outline;
 use crate::policy::{self, Policy};
 use crate::profile::{self, Profile};
 use crate::runtime::{self, Runtime};
@@ -72,6 +73,36 @@ pub struct Loaded {
     pub config: Config,
     /// Keys without effect and the like; warnings only.
     pub warnings: Diagnostics,
+    /// What the file says.
+    pub outline: Outline,
+}
+
+impl Loaded {
+    /// A configuration that is of no file.
+    pub fn without_file(config: Config) -> Self {
+        Self { config, warnings: Diagnostics::default(), outline: Outline::default() }
+    }
+
+    /// Paths of the keys by which `newer` differs, as `tracing.log_level`. A key that says no more
+    /// than its default is none of them if its whole block stays what it was.
+    pub fn changes(&self, newer: &Self) -> Vec<String> {
+        let (old, new) = (&self.config, &newer.config);
+        let same = [
+            ("admin", old.admin == new.admin),
+            ("limits", old.limits == new.limits),
+            ("policy", old.policy == new.policy),
+            ("profile", old.profile == new.profile),
+            ("runtime", old.runtime == new.runtime),
+            ("services", old.services == new.services),
+            ("tracing", old.tracing == new.tracing),
+        ];
+        let mut changed = self.outline.changes(&newer.outline);
+        changed.retain(|path| {
+            let block = path.split(['.', '[']).next();
+            !same.iter().any(|(name, same)| *same && Some(*name) == block)
+        });
+        changed
+    }
 }
 
 /// Why a file gives no configuration.
@@ -113,23 +144,31 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 /// Everything that is wrong with the text, warnings included, in its order.
 pub fn parse(file_name: &str, text: &str, sources: &dyn Sources) -> Result<Loaded, Diagnostics> {
     let findings = Findings::new(file_name);
-    let config = read(text, sources, &findings);
+    let read = read(text, sources, &findings);
     let found = findings.finish();
-    match config {
-        Some(config) if found.errors().next().is_none() => Ok(Loaded { config, warnings: found }),
+    match read {
+        Some((config, outline)) if found.errors().next().is_none() => {
+            Ok(Loaded { config, warnings: found, outline })
+        }
         _ => Err(found),
     }
 }
 
-fn read(text: &str, sources: &dyn Sources, findings: &Findings) -> Option<Config> {
-    const WHAT: &str = "a mapping with the key `services`";
+/// What a file has to be.
+const WHAT: &str = "a mapping with the key `services`";
+
+fn read(text: &str, sources: &dyn Sources, findings: &Findings) -> Option<(Config, Outline)> {
     let Some(mut root) = tree::parse(text, findings)? else {
         let message = format!("expected {WHAT}, got an empty file");
         findings.error(Position::START, "", message, None);
         return None;
     };
     sources::substitute(&mut root, sources, findings);
-    let root = Value { node: &root, path: String::new(), findings };
+    let config = read_root(Value { node: &root, path: String::new(), findings })?;
+    Some((config, Outline::new(root)))
+}
+
+fn read_root(root: Value<'_>) -> Option<Config> {
     let Kind::Mapping(_) = root.node.kind else {
         return root.expected(WHAT);
     };

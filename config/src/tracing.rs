@@ -1,5 +1,6 @@
 use crate::client::{self, Client};
 use crate::endpoint::{Endpoint, Scheme};
+use crate::section::Section;
 use crate::value::{Case, Value};
 
 /// What is logged and traced (reference of 0.6, `tracing`).
@@ -37,7 +38,7 @@ pub enum LogLevel {
     Error,
 }
 
-/// Export of traces and metrics (`tracing.opentelemetry`).
+/// Export of logs, traces and metrics (`tracing.opentelemetry`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenTelemetry {
     /// `enabled`, default false.
@@ -93,21 +94,20 @@ pub(crate) fn read(value: Value<'_>) -> Option<Tracing> {
         display_thread_ids: section
             .optional("display_thread_ids", Value::boolean)
             .unwrap_or(default.display_thread_ids),
-        opentelemetry: section
-            .optional("opentelemetry", read_opentelemetry)
-            .unwrap_or(default.opentelemetry),
+        opentelemetry: read_opentelemetry(&mut section, default.opentelemetry),
     };
     section.ineffective("filter", "`log_level` alone decides", Value::owned_text);
     section.finish();
     Some(tracing)
 }
 
-fn read_opentelemetry(value: Value<'_>) -> Option<OpenTelemetry> {
-    let default = OpenTelemetry::default();
-    let mut section = value.section()?;
+/// The block `opentelemetry` of a section; `default` without it, and for what it leaves out.
+pub(crate) fn read_opentelemetry(outer: &mut Section<'_>, default: OpenTelemetry) -> OpenTelemetry {
+    let block = outer.child("opentelemetry").and_then(|value| value.section());
+    let Some(mut section) = block else { return default };
     let opentelemetry = OpenTelemetry {
-        enabled: section.optional("enabled", read_enabled).unwrap_or(default.enabled),
-        grpc: section.optional("grpc", client::read).unwrap_or(default.grpc),
+        enabled: section.optional("enabled", Value::boolean).unwrap_or(default.enabled),
+        grpc: section.optional("grpc", read_collector).unwrap_or(default.grpc),
         service_name: section
             .optional("service_name", Value::owned_text)
             .unwrap_or(default.service_name),
@@ -122,13 +122,20 @@ fn read_opentelemetry(value: Value<'_>) -> Option<OpenTelemetry> {
             .unwrap_or(default.metrics_interval_secs),
     };
     section.finish();
-    Some(opentelemetry)
+    opentelemetry
 }
 
-fn read_enabled(value: Value<'_>) -> Option<bool> {
-    let enabled = value.clone().boolean()?;
-    if enabled {
-        value.warn("valid, but nothing is exported yet", None);
+fn read_collector(value: Value<'_>) -> Option<Client> {
+    let collector = client::read(value.clone())?;
+    if collector.endpoint.scheme == Scheme::Quic {
+        let endpoint = value.field("endpoint").unwrap_or(value);
+        return endpoint.expected("`http://host:port` or `https://host:port` of a collector");
     }
-    Some(enabled)
+    for key in ["proxy", "rate_limit", "buffer_size", "metadata", "release", "announce", "exchange"]
+    {
+        if let Some(field) = value.field(key) {
+            field.warn("valid, but without effect on a collector", None);
+        }
+    }
+    Some(collector)
 }

@@ -1,9 +1,11 @@
 //! Links of all kinds on two cores: native apps, other nodes, published clients. Whatever is
 //! published to them, whole and in order it leaves, every copy is accounted for, and the room that
-//! it took is given back to the byte.
+//! it took is given back to the byte. Nodes that exchange names tell of some, and know in the end
+//! exactly those that clients here have.
 
 #![no_main]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -11,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use slim_compat_grpc::{D6, Dialect, MessageReader, transcode};
+use slim_compat_grpc::{D6, Dialect, MessageReader, Subscription, transcode};
 use slim_quic::datapath::{
     Core, CoreConfig, Counters, DATAGRAMS, Departure, Framing, LinkId, Mailboxes, Marks, NodeLink,
     Postbox, SlowLog, Wake,
@@ -20,9 +22,11 @@ use slim_quic::policy::Principal;
 use slim_wire::session::{self, Session};
 use slim_wire::{
     Class, Encoding, Envelope, Flags, FrameReader, Header, Id, Kind, Name, Prefix, SessionIds,
+    Space,
 };
 
 const CORES: usize = 2;
+const SUBSCRIPTIONS: usize = 4;
 const MARKS: Marks = Marks::new(200_000, 10_000);
 const DESTINATION: Name = Name { prefix: Prefix([1, 2, 3]), id: Id::ANY };
 const SOURCE: Name = Name { prefix: Prefix([4, 5, 6]), id: Id::new(7) };
@@ -59,11 +63,43 @@ enum Operation {
         ttl: u8,
         payload: u16,
     },
+    /// What a link says of a name.
+    Subscribe {
+        link: u8,
+        name: AnyName,
+        recency: u32,
+    },
+    Unsubscribe {
+        link: u8,
+        name: AnyName,
+    },
+    /// A neighbour hears of a name, and answers.
+    Hear {
+        link: u8,
+        taken: bool,
+    },
     Depart {
         link: u8,
         queue: u8,
     },
     Settle,
+}
+
+/// Names beside the one that is published to.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct AnyName {
+    prefix: bool,
+    id: u8,
+    space: u8,
+}
+
+impl AnyName {
+    fn parts(self) -> (Encoding, Name) {
+        let spaces = [Encoding::Native, Encoding::P, Encoding::D7, Encoding::D20];
+        let id = if self.id % 3 == 0 { Id::ANY } else { Id::new((self.id % 3).into()) };
+        let prefix = Prefix([8, 8, u64::from(self.prefix)]);
+        (spaces[usize::from(self.space) % spaces.len()], Name { prefix, id })
+    }
 }
 
 struct Silent;
@@ -81,6 +117,11 @@ struct Link {
     /// What was counted as written, and what was read of it.
     written: u64,
     read: u64,
+    /// What it subscribed to, and of a neighbour what it knows.
+    names: HashSet<(Space, Name)>,
+    told: HashSet<(Space, Name)>,
+    /// Whether it has refused any.
+    refused: bool,
 }
 
 struct Node {
@@ -102,6 +143,7 @@ fuzz_target!(|input: (Vec<AnyFraming>, Vec<Operation>)| {
     }
     node.settle();
     for link in 0..node.links.len() {
+        node.check_told(link);
         for queue in 0..=DATAGRAMS {
             while node.depart(link, queue) {}
         }
@@ -116,8 +158,8 @@ impl Node {
             marks: MARKS,
             slow_consumer: std::time::Duration::from_secs(1),
             message_bytes: 100_000,
-            subscriptions_per_link: 4,
-            subscriptions_per_node: 4,
+            subscriptions_per_link: SUBSCRIPTIONS,
+            subscriptions_per_node: SUBSCRIPTIONS,
             subscriptions: 100,
             stalled: std::time::Duration::from_secs(30),
             seed: 7,
@@ -153,6 +195,9 @@ impl Node {
         core.allow_datagrams(id, datagrams);
         core.subscribe(id, Encoding::Native, DESTINATION, None).expect("within the limit");
         core.submit(id);
+        if matches!(framing, Framing::Node(_, NodeLink::Exchange)) {
+            core.exchange(id);
+        }
         self.links.push(Link {
             id,
             framing,
@@ -160,6 +205,9 @@ impl Node {
             frames: (0..=DATAGRAMS).map(|_| FrameReader::new(usize::MAX)).collect(),
             written: 0,
             read: 0,
+            names: HashSet::from([(Space::Native, DESTINATION)]),
+            told: HashSet::new(),
+            refused: false,
         });
     }
 
@@ -199,14 +247,85 @@ impl Node {
             Operation::Depart { link, queue } => {
                 _ = self.depart(index(link), queue % (DATAGRAMS + 1));
             }
+            Operation::Subscribe { link, name, recency } => {
+                self.subscribe(index(link), name.parts(), recency);
+            }
+            Operation::Unsubscribe { link, name } => {
+                let (link, (encoding, name)) = (index(link), name.parts());
+                let id = self.links[link].id;
+                let had = self.core(link).unsubscribe(id, encoding, name);
+                assert_eq!(had, self.links[link].names.remove(&(encoding.space(), name)));
+                self.core(link).submit(id);
+            }
+            Operation::Hear { link, taken } => _ = self.hear(index(link), taken),
             Operation::Settle => self.settle(),
         }
         self.check_sums();
     }
 
+    fn subscribe(&mut self, link: usize, (encoding, name): (Encoding, Name), recency: u32) {
+        let Link { id, framing, .. } = self.links[link];
+        let core = self.core(link);
+        let made = match framing {
+            Framing::Node(..) => core.subscribe_told(id, encoding, name, None, recency),
+            _ => core.subscribe(id, encoding, name, None),
+        };
+        core.submit(id);
+        let names = &mut self.links[link].names;
+        assert!(made.is_ok() || names.len() >= SUBSCRIPTIONS);
+        if made.is_ok() {
+            names.insert((encoding.space(), name));
+        }
+    }
+
+    /// A neighbour hears of one name; returns whether there was any.
+    fn hear(&mut self, link: usize, taken: bool) -> bool {
+        let id = self.links[link].id;
+        let core = self.core(link);
+        let Some(announcement) = core.next_announcement(id) else { return false };
+        core.announcement_answered(id, &announcement, taken);
+        let key = (announcement.space, announcement.name);
+        match announcement.change {
+            Subscription::Made if taken => _ = self.links[link].told.insert(key),
+            Subscription::Made => {
+                self.links[link].told.remove(&key);
+                self.links[link].refused = true;
+            }
+            Subscription::TakenBack => assert!(self.links[link].told.remove(&key)),
+        }
+        true
+    }
+
+    /// A neighbour that takes all knows what clients have, but for what it has refused.
+    fn check_told(&mut self, link: usize) {
+        while self.hear(link, true) {}
+        let clients = |link: &&Link| !matches!(link.framing, Framing::Node(..));
+        let names = self.links.iter().filter(clients).flat_map(|link| link.names.iter().copied());
+        let names: HashSet<_> = names.collect();
+        let Link { framing, told, refused, .. } = &self.links[link];
+        let is_neighbour = matches!(framing, Framing::Node(_, NodeLink::Exchange));
+        assert!(is_neighbour || told.is_empty());
+        assert!(told.is_subset(&names));
+        assert!(!is_neighbour || *refused || *told == names);
+    }
+
     fn publish(&mut self, from: usize, envelope: &Envelope) {
-        let (id, now) = (self.links[from].id, self.now);
+        let Link { id, framing, .. } = self.links[from];
+        let (now, before) = (self.now, self.queued_for_nodes());
         self.core(from).forward(id, envelope, now);
+        if let Framing::Node(_, NodeLink::LastHop | NodeLink::Exchange) = framing {
+            assert_eq!(self.queued_for_nodes(), before, "it goes no further");
+        }
+    }
+
+    /// Bytes that wait for nodes, on their way between cores too.
+    fn queued_for_nodes(&self) -> usize {
+        let nodes = self.links.iter().filter(|link| matches!(link.framing, Framing::Node(..)));
+        let queued = |link: &Link| {
+            let core = &self.cores[usize::from(link.id.core.0)];
+            core.port(link.id).map_or(0, |port| port.queued())
+        };
+        nodes.map(queued).sum()
     }
 
     fn depart(&mut self, link: usize, queue: u8) -> bool {

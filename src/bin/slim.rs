@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use slim_config::{Diagnostics, Loaded, PolicyMode, Profile};
+use slim_config::{Loaded, PolicyMode, Profile};
 use slim_quic::demo::{self, DemoError};
 use slim_quic::node::lifecycle::{self, Exit};
 use slim_quic::version::Version;
@@ -75,23 +75,24 @@ fn main() -> ExitCode {
 fn run(args: &Run) -> Exit {
     let plain = args.listen.is_none() && args.peer.is_empty();
     let named = || std::env::var_os("CONFIG").filter(|_| plain).map(PathBuf::from);
-    let (config, warnings) = match &args.config.clone().or_else(named) {
+    let file = args.config.clone().or_else(named);
+    let loaded = match &file {
         Some(file) => match slim_config::load(file) {
-            Ok(Loaded { config, warnings }) => (config, warnings),
+            Ok(loaded) => loaded,
             Err(error) => return report(&error),
         },
         None => match lifecycle::defaults(args.listen, &args.peer) {
-            Ok(config) => (config, Diagnostics::default()),
+            Ok(config) => Loaded::without_file(config),
             Err(error) => return report(&error),
         },
     };
-    lifecycle::run(&config, &warnings)
+    lifecycle::run(loaded, file.as_deref())
 }
 
 #[expect(clippy::print_stdout, reason = "the answer to the command")]
 fn check(file: &Path) -> Exit {
     match lifecycle::check(file) {
-        Ok(Loaded { config, warnings }) => {
+        Ok(Loaded { config, warnings, .. }) => {
             for warning in &warnings {
                 println!("{warning}");
             }

@@ -1,9 +1,18 @@
 //! What operators want, as it is kept.
 
+pub mod conformance;
+mod embedded;
+mod memory;
+
 use std::collections::BTreeMap;
+use std::io::{Error as IoError, ErrorKind};
 
 use serde::{Deserialize, Serialize};
+use slim_wire::Fault;
 use thiserror::Error;
+
+pub use self::embedded::EmbeddedStore;
+pub use self::memory::MemoryStore;
 
 /// Keeps the desired state. A clustered store can stand in for the embedded one.
 ///
@@ -15,18 +24,25 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     fn load(&self) -> Result<State, StoreError>;
 
-    /// Makes all of the changes, or none. When it returns they outlast a crash of the process and
-    /// of the machine.
+    /// Makes all of the changes in their order, or none. When it returns they outlast a crash of
+    /// the process and of the machine.
     ///
     /// # Errors
-    /// [`StoreError`]; then none of the changes was made.
+    /// [`StoreError`]; then none of the changes is seen by this process. A medium that failed while
+    /// they were made durable may still have all of them when the store is opened again.
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
 }
 
 /// Why a store cannot do what it was asked for.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The medium failed.
+    /// Another process, or another store of this one, has it open.
+    #[error("store {place}: expected to be the only one that uses it, got another")]
+    InUse {
+        /// Where it keeps its data.
+        place: String,
+    },
+    /// The medium failed. A store whose commit failed so fails until it is opened again.
     #[error("store {place}: {source}")]
     Medium {
         /// Where it keeps its data.
@@ -34,7 +50,7 @@ pub enum StoreError {
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What it holds was not written by this program, or by a later one.
+    /// What it holds was not written by this program, or by a later one, or it is damaged.
     #[error("store {place}: {key}: expected {expected}, got {got}")]
     Foreign {
         /// Where it keeps its data.
@@ -46,6 +62,55 @@ pub enum StoreError {
         /// What is there.
         got: String,
     },
+}
+
+impl StoreError {
+    /// Who has to act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::InUse { .. } | Self::Foreign { .. } => Fault::Config,
+            Self::Medium { .. } => match self.io_kind() {
+                Some(_) => Fault::Config,
+                None => Fault::Internal,
+            },
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::InUse { .. } => {
+                "stop the other controller, or name another file with `database.filePath`"
+            }
+            Self::Foreign { .. } => {
+                "name another file with `database.filePath`, or move this one away to begin with \
+                 nothing"
+            }
+            Self::Medium { .. } => match self.io_kind() {
+                Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                    "make room there, and start again"
+                }
+                Some(
+                    ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotFound,
+                ) => {
+                    "name a file that this user can write with `database.filePath`, or keep \
+                     nothing with `database: { type: in_memory }`"
+                }
+                _ => "check the medium, and start again",
+            },
+        }
+    }
+
+    fn io_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Medium { source, .. } => source.downcast_ref::<IoError>().map(IoError::kind),
+            Self::InUse { .. } | Self::Foreign { .. } => None,
+        }
+    }
 }
 
 /// Everything that a controller keeps, by its keys.
@@ -61,7 +126,40 @@ pub struct State {
     pub channels: BTreeMap<String, ChannelRecord>,
 }
 
-/// One change of the desired state.
+impl State {
+    /// Makes a change.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutNode(node) => {
+                self.nodes.insert(node.id.clone(), node.clone());
+            }
+            Change::DeleteNode(id) => {
+                self.nodes.remove(id);
+            }
+            Change::PutConnection(connection) => {
+                let key = (connection.node.clone(), connection.id.clone());
+                self.connections.insert(key, connection.clone());
+            }
+            Change::DeleteConnection(node, id) => {
+                self.connections.remove(&(node.clone(), id.clone()));
+            }
+            Change::PutRoute(route) => {
+                self.routes.insert(route.id.clone(), route.clone());
+            }
+            Change::DeleteRoute(id) => {
+                self.routes.remove(id);
+            }
+            Change::PutChannel(channel) => {
+                self.channels.insert(channel.name.clone(), channel.clone());
+            }
+            Change::DeleteChannel(name) => {
+                self.channels.remove(name);
+            }
+        }
+    }
+}
+
+/// One change of the desired state. Removing what is not there changes nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Adds or replaces a node.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use slim_compat_grpc::LinkKey;
 use slim_wire::{Class, Encoding, Envelope, Name, Space};
 use slotmap::SlotMap;
+use tracing::{Span, info_span};
 
 use super::announce::Announcer;
 use super::counters::{Counters, DropReason};
@@ -18,6 +19,7 @@ use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
 use crate::policy::{Policy, Principal, View};
+use crate::telemetry::SPANS;
 
 pub use self::inspect::{ClientName, LinkStatus, Traffic};
 pub use self::subscriptions::SubscribeError;
@@ -84,6 +86,8 @@ pub(super) struct Link {
     pub(super) traffic: Traffic,
     /// What the policy allows it.
     view: View,
+    /// The link's life as a trace.
+    _trace: Span,
     subscriptions: HashSet<(Space, Name)>,
     batch: Vec<Change>,
     submitted: bool,
@@ -164,6 +168,17 @@ impl Core {
         }
     }
 
+    /// From now on has the limits of subscriptions and of slow and stalled links. What links have
+    /// already stays theirs. The other settings stay as they were.
+    pub fn set_limits(&mut self, config: &CoreConfig) {
+        self.config.subscriptions_per_link = config.subscriptions_per_link;
+        self.config.subscriptions = config.subscriptions;
+        self.config.slow_consumer = config.slow_consumer;
+        self.config.stalled = config.stalled;
+        self.clocks.set_limit(config.slow_consumer);
+        (self.next_sweep, self.rearm) = (None, true);
+    }
+
     /// Judges links that are opened from now on by another policy than the open one.
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {
@@ -191,12 +206,15 @@ impl Core {
         let core = self.id();
         let state = if self.finishing { LinkState::Finishing } else { LinkState::Open };
         let view = self.policy.view(&principal);
+        // Never entered: what is said of messages is not said of their link.
+        let trace = info_span!(target: SPANS, parent: None, "link", peer, %principal, ?framing);
         let key = self.links.insert_with_key(|key| {
             let port = Arc::new(Port::new(LinkId { core, key }, framing, peer).of(principal));
             Link {
                 egress: Egress::new(port),
                 traffic: Traffic::default(),
                 view,
+                _trace: trace,
                 subscriptions: HashSet::new(),
                 batch: Vec::new(),
                 submitted: false,

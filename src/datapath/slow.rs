@@ -36,6 +36,11 @@ impl SlowClocks {
         Self { limit, running: IndexMap::default() }
     }
 
+    /// Has all clocks, also those that run, run out after this time.
+    pub(super) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Starts the link's clock unless it runs; returns whether it was started.
     pub(super) fn start(&mut self, link: LinkId, now: Instant) -> bool {
         let Entry::Vacant(entry) = self.running.entry(link) else { return false };

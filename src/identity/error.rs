@@ -161,6 +161,11 @@ impl IdentityError {
         }
     }
 
+    /// A token that is good, but somebody else's.
+    pub(crate) fn subject(got: &str) -> Self {
+        Self::Subject { got: shown(got) }
+    }
+
     pub(crate) fn config(reason: impl Into<String>) -> Self {
         Self::Config { reason: reason.into() }
     }

@@ -323,7 +323,8 @@ fn log_slow_consumer(slow: &SlowConsumer, left_out: u64) {
     }
 }
 
-fn core_config(config: &Config, cores: usize) -> CoreConfig {
+/// What a core may have of what the node may have.
+pub(super) fn core_config(config: &Config, cores: usize) -> CoreConfig {
     let limits = &config.limits;
     CoreConfig {
         marks: Marks::new(limits.queue_bytes, limits.control_reserve_bytes),

@@ -1,5 +1,6 @@
 //! A node's life from its configuration to its exit code.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +10,10 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, info_span, warn};
 
-use super::{Drained, Node, StartError, logging};
+use super::reload::Reload;
+use super::{Drained, Node, StartError};
+use crate::telemetry::logging::{self, Logging};
+use crate::telemetry::{SPANS, Telemetry};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +87,16 @@ pub fn check(file: &Path) -> Result<Loaded, CheckError> {
     Ok(loaded)
 }
 
-/// Runs a node until a signal stops it. `warnings` are the configuration's, for the log.
-pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
+/// Runs a node until a signal stops it. `file` is where the configuration comes from; the signal
+/// SIGHUP has it read again.
+pub fn run(loaded: Loaded, file: Option<&Path>) -> Exit {
+    let config = loaded.config.clone();
     let logging = logging::init(&config.tracing);
-    if let Err(error) = &logging {
-        warn!(%error, "logging was started before");
-    }
+    let logging = logging.inspect_err(|error| warn!(%error, "logging was started before")).ok();
+    let telemetry = match logging.as_ref().map(Logging::telemetry).transpose() {
+        Ok(telemetry) => telemetry.flatten(),
+        Err(error) => return not_started(error.hint(), error),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -98,26 +106,28 @@ pub fn run(config: &Config, warnings: &Diagnostics) -> Exit {
     runtime.block_on(async {
         let _span = info_span!("application_lifecycle").entered();
         info!(target: "slim", "Runtime started");
-        for warning in warnings {
+        for warning in &loaded.warnings {
             warn!(target: "slim", "{warning}");
         }
-        serve(config).await
+        serve(&config, telemetry, Reload::new(loaded, file, logging.as_ref())).await
     })
 }
 
-async fn serve(config: &Config) -> Exit {
+async fn serve(config: &Config, telemetry: Option<&Telemetry>, reload: Reload<'_>) -> Exit {
     raise_file_limit();
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (mut interrupt, mut terminate) = match signals {
-        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-        (Err(source), _) | (_, Err(source)) => {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(source) => {
             return start_failed(&StartError::System { what: "signal handling", source });
         }
     };
-    let node = match Node::start(config) {
+    let mut node = match info_span!(target: SPANS, "start").in_scope(|| Node::start(config)) {
         Ok(node) => node,
         Err(error) => return start_failed(&error),
     };
+    if let Some(telemetry) = telemetry {
+        node.export_metrics(&telemetry.meter());
+    }
     let admin = match config.admin {
         Some(address) => match node.serve_admin(address).await {
             Ok(address) => Some(address),
@@ -129,12 +139,9 @@ async fn serve(config: &Config) -> Exit {
         None => None,
     };
     announce(config, &node, admin);
-    let name = tokio::select! {
-        name = next_signal(&mut interrupt, &mut terminate) => name,
-        () = node.failed() => {
-            error!(target: "slim", "a core of this node failed; see the lines above");
-            return Exit::Failed;
-        }
+    let Some(name) = until_stopped(&mut node, &mut signals, reload).await else {
+        error!(target: "slim", "a core of this node failed; see the lines above");
+        return Exit::Failed;
     };
     info!(target: "slim::signal", "received signal {name}, starting shutdown");
     info!(target: "slim", "Received shutdown signal");
@@ -142,7 +149,7 @@ async fn serve(config: &Config) -> Exit {
         info!(target: "slim", service = %service.id, "stopping service");
     }
     let hurry = async {
-        let name = next_signal(&mut interrupt, &mut terminate).await;
+        let name = signals.stop.next().await;
         warn!(target: "slim::signal", "received signal {name} again, stopping at once");
     };
     match node.drain(hurry).await {
@@ -176,15 +183,58 @@ fn announce(config: &Config, node: &Node, admin: Option<SocketAddr>) {
     }
 }
 
-async fn next_signal(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+/// The name of the signal that stops the node; `None` when a core has ended before.
+async fn until_stopped(
+    node: &mut Node,
+    signals: &mut Signals,
+    mut reload: Reload<'_>,
+) -> Option<&'static str> {
+    loop {
+        tokio::select! {
+            name = signals.stop.next() => return Some(name),
+            () = node.failed() => return None,
+            _ = signals.hangup.recv() => {}
+        }
+        info!(target: "slim::signal", "received signal SIGHUP, reading the configuration again");
+        reload.reload(node).await;
+    }
+}
+
+struct Signals {
+    stop: Stop,
+    hangup: Signal,
+}
+
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let stop = Stop {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        };
+        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
+impl Stop {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }
 
 fn start_failed(failure: &StartError) -> Exit {
-    error!(target: "slim", hint = failure.hint(), "failed to start service: {failure}");
+    not_started(failure.hint(), failure)
+}
+
+fn not_started(hint: &str, failure: &dyn Display) -> Exit {
+    error!(target: "slim", hint, "failed to start service: {failure}");
     Exit::StartFailed
 }
 

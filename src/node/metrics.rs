@@ -2,6 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, Meter};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -9,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::core::CoreHandle;
-use super::watch::Reloads;
+use super::watch::{Outcomes, Reloads};
 use crate::datapath::{Counter, Counters, DropReason, RefuseReason, SlowLog};
 use crate::link::{Incident, Incidents};
 
@@ -28,6 +30,14 @@ pub struct Metric {
 
 /// Label names and values, and the value.
 type Sample = (Vec<(&'static str, String)>, u64);
+
+impl Metric {
+    /// Whether its labels name single links. What OpenTelemetry counts by would have no end then,
+    /// and would keep links that are gone.
+    fn is_of_links(&self) -> bool {
+        self.labels.starts_with("link")
+    }
+}
 
 /// Every metric of the node. Two sums hold whenever the node is quiet:
 /// messages received = matched + unmatched + Σ refused, and
@@ -177,16 +187,24 @@ pub const METRICS: &[Metric] = &[
         kind: "counter",
         labels: "result",
         help: "Changes of certificates and keys in files: taken, or refused and kept as before",
-        read: |node| {
-            let Reloads { taken, refused } = &*node.reloads;
-            let counts = [("taken", taken), ("refused", refused)];
-            counts.map(|(result, count)| (label("result", result), count.value())).to_vec()
-        },
+        read: |node| outcomes(&node.reloads.files),
+    },
+    Metric {
+        name: "slim_config_reloads_total",
+        kind: "counter",
+        labels: "result",
+        help: "Signals to read the configuration again: taken, or refused and kept as before",
+        read: |node| outcomes(&node.reloads.config),
     },
 ];
 
 fn label(name: &'static str, value: &str) -> Vec<(&'static str, String)> {
     vec![(name, value.to_owned())]
+}
+
+fn outcomes(of: &Outcomes) -> Vec<Sample> {
+    let counts = [("taken", &of.taken), ("refused", &of.refused)];
+    counts.map(|(result, count)| (label("result", result), count.value())).to_vec()
 }
 
 fn slow_consumers(node: &Observed) -> Vec<Sample> {
@@ -230,6 +248,27 @@ impl Observed {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
+    }
+
+    /// Has all metrics read for a collector too, but those of single links, which are in its logs.
+    pub(super) fn export(&self, meter: &Meter) {
+        for metric in METRICS.iter().filter(|metric| !metric.is_of_links()) {
+            let (node, read) = (self.clone(), metric.read);
+            let observe = move |instrument: &dyn AsyncInstrument<u64>| {
+                for (labels, value) in read(&node) {
+                    let labels = labels.into_iter().map(|(key, value)| KeyValue::new(key, value));
+                    instrument.observe(value, &labels.collect::<Vec<_>>());
+                }
+            };
+            let (name, help) = (metric.name, metric.help);
+            if metric.kind == "counter" {
+                let counter = meter.u64_observable_counter(name);
+                counter.with_description(help).with_callback(observe).build();
+            } else {
+                let gauge = meter.u64_observable_gauge(name);
+                gauge.with_description(help).with_callback(observe).build();
+            }
+        }
     }
 
     /// Copies lost so far for any reason, and links cut off, each of which may have lost what was

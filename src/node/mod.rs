@@ -6,13 +6,13 @@ mod core;
 mod inspect;
 pub mod lifecycle;
 mod listener;
-pub mod logging;
 mod metrics;
 mod published;
-mod security;
-mod tls;
+mod reload;
+pub(crate) mod security;
+pub(crate) mod tls;
 mod uplink;
-mod watch;
+pub(crate) mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
@@ -21,10 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use opentelemetry::metrics::Meter;
 use slim_config::{Auth, Config, Server};
 use slim_wire::Fault;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use self::core::{CoreHandle, CoreSpec, Step};
 use self::inspect::Inspector;
@@ -32,13 +33,14 @@ pub use self::listener::BindError;
 use self::listener::{BoundServer, bind_server};
 pub use self::metrics::METRICS;
 use self::metrics::Observed;
+use self::reload::{ConfiguredUplink, configured};
 pub use self::tls::TlsError;
-use self::uplink::UplinkControl;
 use self::watch::{Watcher, Watching};
 use crate::datapath::{Mailboxes, SlowLog, Wake};
 use crate::identity::IdentityError;
 use crate::link::Places;
 use crate::link::quic::Crossing;
+use crate::telemetry::{SPANS, Telemetry, TelemetryError};
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -62,6 +64,9 @@ pub enum StartError {
         /// What is wrong.
         source: IdentityError,
     },
+    /// Telemetry cannot be exported.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// A thread or runtime cannot be had from the system.
     #[error("start of {what}: {source}")]
     System {
@@ -77,6 +82,7 @@ impl StartError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Bind(_) | Self::Tls { .. } | Self::Auth { .. } => Fault::Config,
+            Self::Telemetry(error) => error.fault(),
             Self::System { .. } => Fault::Internal,
         }
     }
@@ -89,6 +95,7 @@ impl StartError {
             Self::Auth { .. } => {
                 "name a file that can be read, or a text, with a key of the algorithm and format given"
             }
+            Self::Telemetry(error) => error.hint(),
             Self::System { .. } => "the system is short of threads or file descriptors",
         }
     }
@@ -101,8 +108,8 @@ pub struct Node {
     observed: Observed,
     ready: Arc<AtomicBool>,
     drain_timeout: Duration,
-    _uplinks: Vec<UplinkControl>,
-    _watching: Watching,
+    uplinks: Vec<ConfiguredUplink>,
+    watching: Watching,
 }
 
 /// How a drain ended.
@@ -174,8 +181,8 @@ impl Node {
             observed,
             ready,
             drain_timeout,
-            _uplinks: controls,
-            _watching: watching,
+            uplinks: configured(config, controls),
+            watching,
         })
     }
 
@@ -184,7 +191,14 @@ impl Node {
         &self.servers
     }
 
-    /// Serves `/livez`, `/readyz`, `/metrics`, `/links` and `/explain` on `address` from the current runtime. Returns
+    /// Has the metrics of `/metrics` exported too, by the names that they have there, as far as
+    /// they are not of single links.
+    pub fn export_metrics(&self, meter: &Meter) {
+        self.observed.export(meter);
+    }
+
+    /// Serves `/livez`, `/readyz`, `/metrics`, `/links` and `/explain` on `address` from the current
+    /// runtime. Returns
     /// the address with the port that the system chose.
     ///
     /// # Errors
@@ -200,6 +214,7 @@ impl Node {
     /// `runtime.drain_timeout`, or less if `hurry` resolves first.
     pub async fn drain(self, hurry: impl Future<Output = ()>) -> Drained {
         self.ready.store(false, Ordering::Relaxed);
+        let span = info_span!(target: SPANS, "drain");
         let deadline = Instant::now() + self.drain_timeout;
         let lost = self.observed.lost();
         let cores = &self.cores;
@@ -211,6 +226,7 @@ impl Node {
             core::take_step(cores, Step::Finish).await;
             if self.observed.lost() == lost { Drained::Clean } else { Drained::Dropped }
         };
+        let steps = steps.instrument(span);
         tokio::select! {
             drained = steps => drained,
             () = tokio::time::sleep_until(deadline.into()) => Drained::TimedOut,
@@ -286,8 +302,9 @@ fn start_server(
     Ok(bound)
 }
 
-/// Whether the certificates and keys of all servers and clients can be used.
+/// Whether the certificates and keys of all servers and clients, and of the collector, can be used.
 fn check_security(config: &Config) -> Result<(), StartError> {
+    Telemetry::check(&config.tracing.opentelemetry)?;
     let mut watcher = Watcher::new()?;
     for service in &config.services {
         for (index, server) in service.dataplane.servers.iter().enumerate() {

@@ -36,9 +36,25 @@ pub(super) fn of_server(
 ) -> Result<Security, StartError> {
     let (grpc, quic) = tls_of(block, server, watcher)
         .map_err(|source| StartError::Tls { block: block.to_owned(), source })?;
-    let gate = gate(&server.auth, &format!("{block}.auth"), watcher)
+    let gate = gate(&server.auth, &format!("services.{block}.auth"), watcher)
         .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
     Ok(Security { grpc, quic, gate: Arc::new(gate) })
+}
+
+/// What connections of a listener are accepted with, if with TLS; its files are watched. `place` is
+/// where in the configuration.
+pub(crate) fn listener_tls(
+    place: String,
+    tls: &ServerTls,
+    watcher: &mut Watcher,
+) -> Result<Arc<ArcSwap<rustls::ServerConfig>>, TlsError> {
+    let material = ServerMaterial::read(tls)?;
+    let grpc = Arc::new(ArcSwap::new(tls::grpc_server(tls, &material)?));
+    if ServerMaterial::is_in_files(tls) {
+        let (tls, grpc) = (tls.clone(), Arc::clone(&grpc));
+        watcher.add(ServerFiles { place, tls, material, grpc, quic: None });
+    }
+    Ok(grpc)
 }
 
 /// What changes with certificates.
@@ -97,8 +113,8 @@ impl Watched for ServerFiles {
     }
 }
 
-/// Who is let in at a server.
-fn gate(auth: &Auth, place: &str, watcher: &mut Watcher) -> Result<Gate, IdentityError> {
+/// Who is let in at a server. `place` is where in the configuration.
+pub(crate) fn gate(auth: &Auth, place: &str, watcher: &mut Watcher) -> Result<Gate, IdentityError> {
     match auth {
         Auth::None => Ok(Gate::open()),
         Auth::Basic { username, password } => Ok(Gate::basic(username, password.expose())),
@@ -121,7 +137,7 @@ fn token_gate(jwt: &Jwt, place: &str, watcher: &mut Watcher) -> Result<Gate, Ide
     let text = KeyText::read(key)?;
     let check = Arc::new(JwtCheck::new(text.keys(key)?, rules));
     if matches!(key.source, KeySource::File(_)) {
-        let (place, key, check) = (format!("services.{place}"), key.clone(), Arc::clone(&check));
+        let (place, key, check) = (place.to_owned(), key.clone(), Arc::clone(&check));
         watcher.add(KeyFile { place, key, text, check });
     }
     Ok(Gate::token(check))
@@ -153,7 +169,7 @@ fn issuer_gate(rules: JwtRules, place: &str, watcher: &mut Watcher) -> Result<Ga
         let _entered = runtime.enter();
         Arc::new(IssuerKeys::start(rules, options)?)
     };
-    let (check, place) = (Arc::clone(&keys), format!("services.{place}"));
+    let (check, place) = (Arc::clone(&keys), place.to_owned());
     runtime.spawn(async move {
         if let Err(error) = check.fetch(&issuer).await {
             warn!(place, %error, "no keys yet, they are asked for again when a token needs them");

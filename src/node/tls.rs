@@ -123,13 +123,13 @@ fn self_signed() -> Result<Shown, TlsError> {
 
 /// What the TLS of a link to another node is made from, as it was read.
 #[derive(PartialEq, Eq)]
-pub(super) struct ClientMaterial {
+pub(crate) struct ClientMaterial {
     pair: Option<Pair>,
     authorities: Option<Pem>,
 }
 
 impl ClientMaterial {
-    pub(super) fn read(tls: &ClientTls) -> Result<Self, PemError> {
+    pub(crate) fn read(tls: &ClientTls) -> Result<Self, PemError> {
         const KEYS: [&str; 2] = ["ca_file", "ca_pem"];
         let authorities = tls.authorities.as_ref().map(|ca| Pem::authorities(KEYS, ca));
         Ok(Self {
@@ -153,7 +153,7 @@ pub(super) fn quic_client(
 }
 
 /// What a link to a published node is begun with.
-pub(super) fn http2_client(
+pub(crate) fn http2_client(
     tls: &ClientTls,
     material: &ClientMaterial,
 ) -> Result<Arc<rustls::ClientConfig>, TlsError> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use quinn_proto::ClientConfig;
-use slim_config::{Client, Config, Scheme};
+use slim_config::{Client, Config, Scheme, Service};
 use slim_wire::{Encoding, TextName};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -96,13 +96,18 @@ pub(super) fn uplinks(
         let plane = &service.dataplane;
         for (index, client) in plane.clients.iter().enumerate() {
             let block = format!("{}.dataplane.clients[{index}]", service.id);
-            let via = plane.routes.iter().filter(|route| route.via == client.endpoint);
-            let routes = via.map(|route| route.name.clone());
             let kind = if client.exchange { NodeLink::Exchange } else { NodeLink::Transit };
+            let routes = routes(service, client);
             links.extend([Uplink::new(client, kind, &block, routes, watcher)?]);
         }
     }
     Ok(links)
+}
+
+/// The names that a service reaches by one of its clients.
+pub(super) fn routes(service: &Service, client: &Client) -> impl Iterator<Item = TextName> {
+    let via = service.dataplane.routes.iter().filter(|route| route.via == client.endpoint);
+    via.map(|route| route.name.clone())
 }
 
 impl Uplink {
@@ -118,11 +123,13 @@ impl Uplink {
         let failed = |source: TlsError| StartError::Tls { block: block.to_owned(), source };
         let speaks_quic = client.endpoint.scheme == Scheme::Quic;
         let native = (speaks_quic || client.native_first)
-            .then(|| security::of_client(client, watcher).map_err(failed));
+            .then(|| security::of_client(client, watcher).map_err(failed))
+            .transpose()?;
         let published = (!speaks_quic).then(|| {
             let tls = security::of_published(client, watcher).map_err(failed)?;
             Ok::<_, StartError>(Published::new(client, tls))
         });
+        let published = published.transpose()?;
         let credentials = Credentials::of(&client.auth)
             .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
         let host = client.endpoint.host.trim_start_matches('[').trim_end_matches(']');
@@ -131,8 +138,8 @@ impl Uplink {
             port: client.endpoint.port,
             scheme: client.endpoint.scheme,
             credentials,
-            native: native.transpose()?,
-            published: published.transpose()?,
+            native,
+            published,
         };
         let (change, routes) = watch::channel(Arc::new(routes.into_iter().collect()));
         let (state, seen) = watch::channel(State::Begun);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
@@ -31,28 +32,45 @@ pub(super) trait Watched: Send {
 /// How often what files hold was replaced.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
-    /// It was taken.
+    /// Certificates, keys and authorities.
+    pub(super) files: Outcomes,
+    /// The configuration.
+    pub(super) config: Outcomes,
+}
+
+/// What became of new contents.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    /// They were taken.
     pub(super) taken: Counter,
-    /// It could not be used.
+    /// They could not be used.
     pub(super) refused: Counter,
 }
 
 /// Looks at files, on a thread of its own, so that no core waits for a disk. What else has to be
 /// done beside the cores, such as fetching keys, is done there too.
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     runtime: Option<Runtime>,
     watched: Vec<Box<dyn Watched>>,
     has_tasks: bool,
 }
 
 /// The watcher's thread; it ends soon after this is dropped.
-pub(super) struct Watching {
+pub(crate) struct Watching {
     pub(super) reloads: Arc<Reloads>,
+    now: Arc<Notify>,
     _stop: Option<DropGuard>,
 }
 
+impl Watching {
+    /// Has all files read at once.
+    pub(super) fn look(&self) {
+        self.now.notify_one();
+    }
+}
+
 impl Watcher {
-    pub(super) fn new() -> Result<Self, StartError> {
+    pub(crate) fn new() -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let system = |source| StartError::System { what: "the runtime of the watcher", source };
         Ok(Self { runtime: Some(runtime.map_err(system)?), watched: Vec::new(), has_tasks: false })
@@ -70,25 +88,26 @@ impl Watcher {
     }
 
     /// Starts the thread, if there is anything to do.
-    pub(super) fn start(mut self) -> Result<Watching, StartError> {
-        let reloads = Arc::<Reloads>::default();
+    pub(crate) fn start(mut self) -> Result<Watching, StartError> {
+        let (reloads, now) = (Arc::<Reloads>::default(), Arc::<Notify>::default());
         if self.watched.is_empty() && !self.has_tasks {
-            return Ok(Watching { reloads, _stop: None });
+            return Ok(Watching { reloads, now, _stop: None });
         }
         let runtime = self.runtime.take().expect("it is started once");
         let items = std::mem::take(&mut self.watched).into_iter();
         let items = items.map(|watched| Item { watched, failed: None }).collect();
         let (stop, counts) = (CancellationToken::new(), Arc::clone(&reloads));
+        let asked = Arc::clone(&now);
         let stopped = stop.clone();
         std::thread::Builder::new()
             .name("slim-watch".into())
             .spawn(move || {
-                runtime.block_on(stopped.run_until_cancelled(watch(items, &counts)));
+                runtime.block_on(stopped.run_until_cancelled(watch(items, &counts.files, &asked)));
                 // A task may be waiting for a name to be looked up.
                 runtime.shutdown_background();
             })
             .map_err(|source| StartError::System { what: "the thread of the watcher", source })?;
-        Ok(Watching { reloads, _stop: Some(stop.drop_guard()) })
+        Ok(Watching { reloads, now, _stop: Some(stop.drop_guard()) })
     }
 }
 
@@ -107,11 +126,14 @@ struct Item {
     failed: Option<String>,
 }
 
-async fn watch(mut items: Vec<Item>, reloads: &Reloads) {
+async fn watch(mut items: Vec<Item>, reloads: &Outcomes, asked: &Notify) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        tokio::select! {
+            _ = looks.tick() => {}
+            () = asked.notified() => {}
+        }
         for item in &mut items {
             item.look(reloads);
         }
@@ -120,7 +142,7 @@ async fn watch(mut items: Vec<Item>, reloads: &Reloads) {
 
 impl Item {
     /// What is wrong is told once, not with every look.
-    fn look(&mut self, reloads: &Reloads) {
+    fn look(&mut self, reloads: &Outcomes) {
         let place = self.watched.place().to_owned();
         match self.watched.look() {
             Ok(false) => self.failed = None,

@@ -135,6 +135,12 @@ impl Requests {
         self.0.iter().any(is_it)
     }
 
+    /// Who has yet to answer such a request.
+    pub(super) fn awaited(&self, asks: Asks) -> impl Iterator<Item = Name> {
+        let of = self.0.iter().filter(move |request| request.asks == asks);
+        of.flat_map(|request| request.awaited.iter().copied())
+    }
+
     pub(super) fn contains(&self, asks: Asks) -> bool {
         self.0.iter().any(|request| request.asks == asks)
     }

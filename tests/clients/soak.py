@@ -58,7 +58,7 @@ class Client(Process):
 def parts(release, options, run):
     """The clients of a release; those that wait come first."""
     space = f"soak/{run}" if options.same_names else f"soak/{run}-{release}"
-    common = {"release": release, "endpoint": options.endpoint, "largest": options.largest}
+    common = {"release": release, "largest": options.largest}
     waiting, opening = [], []
 
     def part(role, label, target, others, encrypted, **more):
@@ -81,6 +81,11 @@ def parts(release, options, run):
             waiting.append(part("member", member, "channel", rest, True))
         names = [f"{space}/{each}" for each in others]
         opening.append(part("moderate", first, "channel", others, True, members=names))
+    # Of two nodes, those who talk in a pair are at one each.
+    count = len(options.endpoints)
+    for shift, group in enumerate([waiting, opening]):
+        for number, each in enumerate(group):
+            each["endpoint"] = options.endpoints[(number + shift) % count]
     return waiting, opening
 
 
@@ -165,7 +170,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--versions", default="0.5.0,0.6.3,1.4.1,3.3.8")
-    parser.add_argument("--endpoint", default="http://127.0.0.1:46357")
+    parser.add_argument(
+        "--endpoint", default="http://127.0.0.1:46357", help="of a node, or of several, with commas"
+    )
     parser.add_argument("--clients", type=int, default=8, help="in pairs, per release")
     parser.add_argument("--group", type=int, default=3, help="in a group, per release")
     parser.add_argument("--seconds", type=float, default=60)
@@ -176,6 +183,7 @@ def main():
     parser.add_argument("--same-names", action="store_true")
     options = parser.parse_args()
     options.versions = options.versions.split(",")
+    options.endpoints = options.endpoint.split(",")
     found = asyncio.run(soak(options))
     for counts in found:
         print(json.dumps(counts), flush=True)

@@ -12,6 +12,7 @@ use slim_quic::session::Packet;
 use slim_wire::session::access;
 use slim_wire::{FrameHeader, Id, TextName};
 
+use crate::exchange::{Exchange, LINK};
 use crate::support::message::name;
 
 /// The name from which a node sends.
@@ -143,6 +144,11 @@ fn integer(value: u64) -> Vec<u8> {
         0x1_0000..=0xFFFF_FFFF => [&[0xFC], &bytes[..4]].concat(),
         _ => [&[0xFD], &bytes[..]].concat(),
     }
+}
+
+/// A packet arrives at an app.
+pub(crate) fn hand(exchange: &mut Exchange, to: &str, packet: Packet) {
+    exchange.with(to, |app, now| app.handle(now, LINK, packet));
 }
 
 /// The message as the node hands it to a native app.

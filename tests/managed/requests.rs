@@ -9,7 +9,7 @@ use slim_wire::TextName;
 use slim_wire::session::{Content, FullName};
 
 use crate::exchange::{Exchange, text};
-use crate::messages::{Managed, captured, native, packet};
+use crate::messages::{Managed, captured, hand, native, packet};
 
 pub(crate) const ALICE: &str = "org/ns/alice/1";
 pub(crate) const BOB: &str = "org/ns/bob/2";
@@ -29,7 +29,7 @@ pub(crate) fn apps() -> (Exchange, Managed) {
 /// The same, with the group created.
 pub(crate) fn created() -> (Exchange, Managed) {
     let (mut exchange, mut group) = apps();
-    exchange.hand(ALICE, packet(&group.create()));
+    hand(&mut exchange, ALICE, packet(&group.create()));
     exchange.app(ALICE).accept().expect("the app gets the session");
     (exchange, group)
 }
@@ -81,7 +81,7 @@ fn what_a_published_node_says_is_obeyed() {
             .expect("there is room");
     };
 
-    exchange.hand(MODERATOR, native(&captured("create")));
+    hand(&mut exchange, MODERATOR, native(&captured("create")));
     let info = exchange.app(MODERATOR).accept().expect("the app gets the session");
     assert_eq!((info.id, info.initiator, info.config.mls), (SESSION, true, true));
     assert_eq!(info.destination, Some(*full("agntcy/ns/mTTe9bQHv1EhnPemtz")));
@@ -89,16 +89,16 @@ fn what_a_published_node_says_is_obeyed() {
     assert_eq!(exchange.sent, [], "nobody is told");
     say(&mut exchange, "kept until somebody is there");
 
-    exchange.hand(MODERATOR, native(&captured("invite")));
+    hand(&mut exchange, MODERATOR, native(&captured("invite")));
     let opened = exchange.app(PARTICIPANT).accept().expect("it is invited");
     assert_eq!((opened.id, opened.initiator, opened.config.mls), (SESSION, false, true));
     assert_eq!(exchange.texts(PARTICIPANT, SESSION), ["kept until somebody is there"]);
 
-    exchange.hand(MODERATOR, native(&captured("remove")));
+    hand(&mut exchange, MODERATOR, native(&captured("remove")));
     assert!(is_closed(&exchange.read(PARTICIPANT, SESSION)));
     assert_eq!(exchange.app(MODERATOR).participants(SESSION).expect("open").len(), 1);
 
-    exchange.hand(MODERATOR, native(&captured("delete")));
+    hand(&mut exchange, MODERATOR, native(&captured("delete")));
     assert!(is_closed(&exchange.read(MODERATOR, SESSION)));
     let participant = || full("agntcy/ns/client-2");
     let done = [
@@ -121,13 +121,13 @@ fn a_group_is_encrypted_only_if_that_is_asked_for() {
     let given = [("topic", "weather"), ("SLIM_OTHER", "of the protocol")];
     let given = given.map(|(key, value)| (key.to_owned(), value.to_owned()));
     create.session.metadata.extend(given);
-    exchange.hand(ALICE, create);
+    hand(&mut exchange, ALICE, create);
     let info = exchange.app(ALICE).accept().expect("the app gets the session");
     assert!(!info.config.mls);
     let topic = [("topic".to_owned(), "weather".to_owned())];
     assert_eq!(info.config.metadata, topic);
     for name in ["org/ns/bob", "org/ns/carol"] {
-        exchange.hand(ALICE, packet(&group.invite(name)));
+        hand(&mut exchange, ALICE, packet(&group.invite(name)));
     }
     let opened = exchange.app(BOB).accept().expect("it is invited");
     assert_eq!((opened.config.mls, opened.config.metadata), (false, topic.into()));
@@ -140,10 +140,10 @@ fn a_group_is_encrypted_only_if_that_is_asked_for() {
 fn deletion_ends_the_group_for_all_and_drops_what_is_under_way() {
     let (mut exchange, mut group) = created();
     for name in ["org/ns/bob", "org/ns/carol", "org/ns/nobody"] {
-        exchange.hand(ALICE, packet(&group.invite(name)));
+        hand(&mut exchange, ALICE, packet(&group.invite(name)));
     }
     publish(&mut exchange, BOB, "unread");
-    exchange.hand(ALICE, packet(&group.delete()));
+    hand(&mut exchange, ALICE, packet(&group.delete()));
     for app in [ALICE, BOB, CAROL] {
         assert!(is_closed(&exchange.read(app, GROUP)), "{app}");
     }
@@ -153,24 +153,44 @@ fn deletion_ends_the_group_for_all_and_drops_what_is_under_way() {
     assert_eq!(left, [(nobody, Some(closed)), (ControlRequest::Delete, None)]);
 
     // The controller may have the same group created once more.
-    exchange.hand(ALICE, packet(&group.create()));
-    exchange.hand(ALICE, packet(&group.invite("org/ns/bob")));
+    hand(&mut exchange, ALICE, packet(&group.create()));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/bob")));
     exchange.read(ALICE, GROUP);
     publish(&mut exchange, ALICE, "again");
     assert_eq!(exchange.texts(BOB, GROUP), ["again"]);
 }
 
 #[test]
+fn who_is_being_invited_or_removed_is_told_of_the_end_too() {
+    let (mut exchange, group) = apps();
+    let mut group = group.plain();
+    hand(&mut exchange, ALICE, packet(&group.create()));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/carol")));
+    // Bob has joined, but his word for it is lost; and so is the word that carol is to leave.
+    exchange.lose = Box::new(|packet, _| {
+        matches!(packet.session.content, Content::JoinReply | Content::LeaveRequest { .. })
+    });
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/bob")));
+    hand(&mut exchange, ALICE, packet(&group.remove("org/ns/carol")));
+    hand(&mut exchange, ALICE, packet(&group.delete()));
+    exchange.lose = Box::new(|_, _| false);
+    exchange.pass(Duration::from_secs(2));
+    for app in [BOB, CAROL] {
+        assert!(is_closed(&exchange.read(app, GROUP)), "{app}");
+    }
+}
+
+#[test]
 fn removal_of_the_moderator_itself_deletes_the_group() {
     let (mut exchange, mut group) = created();
-    exchange.hand(ALICE, packet(&group.invite("org/ns/bob")));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/bob")));
     // Another instance of its name is not there; it is not meant itself.
-    exchange.hand(ALICE, packet(&group.remove("org/ns/alice")));
+    hand(&mut exchange, ALICE, packet(&group.remove("org/ns/alice")));
     let stranger = full("org/ns/alice");
     let failed = SessionError::NotMember { name: stranger.clone() };
     let last = outcomes(&mut exchange).pop();
     assert_eq!(last, Some((ControlRequest::Remove(stranger), Some(failed))));
-    exchange.hand(ALICE, packet(&group.remove(ALICE)));
+    hand(&mut exchange, ALICE, packet(&group.remove(ALICE)));
     assert!(is_closed(&exchange.read(ALICE, GROUP)));
     assert!(is_closed(&exchange.read(BOB, GROUP)));
 }
@@ -178,11 +198,11 @@ fn removal_of_the_moderator_itself_deletes_the_group() {
 #[test]
 fn an_unknown_participant_fails_in_bounded_time_and_holds_up_nobody() {
     let (mut exchange, mut group) = created();
-    exchange.hand(ALICE, packet(&group.invite("org/ns/nobody")));
-    exchange.hand(ALICE, packet(&group.invite("org/ns/bob")));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/nobody")));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/bob")));
     exchange.pass(Duration::from_secs(5));
-    exchange.hand(ALICE, packet(&group.invite("org/ns/carol")));
-    exchange.hand(ALICE, packet(&group.remove("org/ns/bob")));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/carol")));
+    hand(&mut exchange, ALICE, packet(&group.remove("org/ns/bob")));
     assert_eq!(members(&mut exchange), [ALICE, CAROL]);
     exchange.pass(Duration::from_secs(62));
     let nobody = full("org/ns/nobody");
@@ -209,8 +229,8 @@ fn who_is_removed_while_it_is_invited_does_not_become_a_member() {
     for (index, stage) in stages.into_iter().enumerate() {
         let (mut exchange, mut group) = created();
         exchange.lose = Box::new(move |packet, _| stage(&packet.session.content));
-        exchange.hand(ALICE, packet(&group.invite("org/ns/bob")));
-        exchange.hand(ALICE, packet(&group.remove("org/ns/bob")));
+        hand(&mut exchange, ALICE, packet(&group.invite("org/ns/bob")));
+        hand(&mut exchange, ALICE, packet(&group.remove("org/ns/bob")));
         exchange.lose = Box::new(|_, _| false);
         exchange.pass(Duration::from_secs(70));
         assert_eq!(members(&mut exchange), [ALICE], "stage {index}");
@@ -219,7 +239,7 @@ fn who_is_removed_while_it_is_invited_does_not_become_a_member() {
             assert!(is_closed(&exchange.read(BOB, GROUP)), "stage {index}");
         }
         // It may come back.
-        exchange.hand(ALICE, packet(&group.invite("org/ns/bob")));
+        hand(&mut exchange, ALICE, packet(&group.invite("org/ns/bob")));
         exchange.pass(Duration::from_secs(5));
         assert_eq!(members(&mut exchange), [ALICE, BOB], "stage {index}");
     }
@@ -230,12 +250,12 @@ fn the_app_itself_may_invite_and_remove_too() {
     let (mut exchange, mut group) = created();
     exchange.with(ALICE, |app, now| app.invite(now, GROUP, &text("org/ns/bob"))).expect("starts");
     assert_eq!(exchange.completed.len(), 1);
-    exchange.hand(ALICE, packet(&group.remove("org/ns/bob")));
+    hand(&mut exchange, ALICE, packet(&group.remove("org/ns/bob")));
     assert!(is_closed(&exchange.read(BOB, GROUP)));
     // And what it has created by itself is managed by who knows the number.
     let config = Config::group(&text("org/ns/own"));
     let own = exchange.with(ALICE, |app, now| app.create(now, config)).expect("a session");
     let mut group = Managed::new(ALICE, "org/ns/own", own);
-    exchange.hand(ALICE, packet(&group.invite("org/ns/carol")));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/carol")));
     assert_eq!(exchange.app(CAROL).accept().expect("invited").id, own);
 }

@@ -11,7 +11,7 @@ use slim_quic::identity::{
 use slim_quic::session::{ControlPlane, Limits};
 
 use crate::exchange::Exchange;
-use crate::messages::{Managed, packet};
+use crate::messages::{Managed, hand, packet};
 use crate::requests::{ALICE, CHANNEL, GROUP};
 
 const SECRET: &str = "a secret that all of the test share";
@@ -30,7 +30,7 @@ fn taken(identity: Identity, tokens: &[&str]) -> (u64, bool) {
     exchange.join_under(ALICE, identity, Limits::default(), ControlPlane::default());
     for token in tokens {
         let mut group = Managed::new(ALICE, CHANNEL, GROUP).with_token(token);
-        exchange.hand(ALICE, packet(&group.create()));
+        hand(&mut exchange, ALICE, packet(&group.create()));
     }
     let counts = exchange.app(ALICE).control_counts();
     let created = exchange.app(ALICE).accept().is_some();

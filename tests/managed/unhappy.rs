@@ -5,7 +5,7 @@ use slim_quic::session::{Config, ControlCounts, ControlPlane, Limits, Packet, Se
 use slim_wire::session::{Content, SessionKind};
 
 use crate::exchange::{Exchange, identity, text};
-use crate::messages::{Managed, packet};
+use crate::messages::{Managed, hand, packet};
 use crate::requests::{
     ALICE, BOB, CAROL, CHANNEL, GROUP, apps, counts, created, members, outcomes, publish,
 };
@@ -25,7 +25,7 @@ fn everything(group: &mut Managed) -> Vec<Packet> {
 /// One that has Bob for a member.
 fn with_bob() -> (Exchange, Managed) {
     let (mut exchange, mut group) = created();
-    exchange.hand(ALICE, packet(&group.invite("org/ns/bob")));
+    hand(&mut exchange, ALICE, packet(&group.invite("org/ns/bob")));
     (exchange, group)
 }
 
@@ -36,7 +36,7 @@ fn only_the_subject_of_the_control_plane_is_obeyed() {
         let (mut exchange, group) = with_bob();
         let before = counts(&mut exchange);
         for request in everything(&mut group.with_token(token)) {
-            exchange.hand(ALICE, request);
+            hand(&mut exchange, ALICE, request);
         }
         assert_eq!(members(&mut exchange), [ALICE, BOB], "{token}");
         assert!(exchange.app(CAROL).accept().is_none(), "{token}");
@@ -62,7 +62,7 @@ fn an_app_obeys_whom_it_was_told_to() {
         let mut exchange = Exchange::default();
         exchange.join_under(ALICE, identity(ALICE, "secret"), Limits::default(), control_plane);
         let mut group = Managed::new(ALICE, CHANNEL, GROUP).with_token(token);
-        exchange.hand(ALICE, packet(&group.create()));
+        hand(&mut exchange, ALICE, packet(&group.create()));
         assert_eq!(exchange.app(ALICE).accept().is_some(), obeyed, "{token}");
     }
 }
@@ -72,24 +72,24 @@ fn a_request_that_comes_again_is_not_executed_again() {
     let (mut exchange, mut group) = created();
     let invite = packet(&group.invite("org/ns/bob"));
     let remove = packet(&group.remove("org/ns/bob"));
-    exchange.hand(ALICE, invite.clone());
-    exchange.hand(ALICE, remove.clone());
+    hand(&mut exchange, ALICE, invite.clone());
+    hand(&mut exchange, ALICE, remove.clone());
     let sent = exchange.sent.len();
     // Whoever has seen them says them again, with any good token of the control plane.
     for request in [&invite, &remove, &invite] {
-        exchange.hand(ALICE, request.clone());
+        hand(&mut exchange, ALICE, request.clone());
     }
     assert_eq!(exchange.sent.len(), sent);
     assert_eq!(members(&mut exchange), [ALICE]);
     assert_eq!(counts(&mut exchange).repeated, 3);
 
     let delete = packet(&group.delete());
-    exchange.hand(ALICE, delete.clone());
+    hand(&mut exchange, ALICE, delete.clone());
     let mut again = group.clone();
-    exchange.hand(ALICE, packet(&again.create()));
+    hand(&mut exchange, ALICE, packet(&again.create()));
     exchange.read(ALICE, GROUP);
-    exchange.hand(ALICE, packet(&again.create()));
-    exchange.hand(ALICE, delete);
+    hand(&mut exchange, ALICE, packet(&again.create()));
+    hand(&mut exchange, ALICE, delete);
     assert_eq!(members(&mut exchange), [ALICE], "the new group goes on");
 }
 
@@ -98,7 +98,7 @@ fn what_is_asked_of_unknown_sessions_is_dropped_and_counted() {
     let (mut exchange, mut group) = apps();
     let requests = everything(&mut group);
     for request in &requests[1..] {
-        exchange.hand(ALICE, request.clone());
+        hand(&mut exchange, ALICE, request.clone());
     }
     assert_eq!(exchange.sent, [], "nobody is answered");
     assert_eq!(counts(&mut exchange), ControlCounts { unknown: 4, ..ControlCounts::default() });
@@ -112,7 +112,7 @@ fn who_is_only_a_member_does_not_moderate() {
     outcomes(&mut exchange);
     group.moderator = BOB.to_owned();
     for request in [group.invite("org/ns/carol"), group.remove("org/ns/alice"), group.delete()] {
-        exchange.hand(BOB, packet(&request));
+        hand(&mut exchange, BOB, packet(&request));
     }
     let outcomes = outcomes(&mut exchange);
     let refused =
@@ -127,11 +127,11 @@ fn a_group_is_not_created_in_place_of_another_session() {
     let (mut exchange, mut group) = with_bob();
     outcomes(&mut exchange);
     // Once more for the same group: nothing is left to be done.
-    exchange.hand(ALICE, packet(&group.create()));
+    hand(&mut exchange, ALICE, packet(&group.create()));
     assert_eq!(outcomes(&mut exchange).pop().expect("an outcome").1, None);
     let mut other = group.clone();
     other.channel = "org/ns/other".to_owned();
-    exchange.hand(ALICE, packet(&other.create()));
+    hand(&mut exchange, ALICE, packet(&other.create()));
     let error = outcomes(&mut exchange).pop().expect("an outcome").1;
     assert!(matches!(error, Some(SessionError::Argument { field: "session id", .. })));
     assert_eq!(members(&mut exchange), [ALICE, BOB]);
@@ -144,7 +144,7 @@ fn what_cannot_be_a_group_is_not_created() {
         let (mut exchange, mut group) = apps();
         let mut request = packet(&group.create());
         change(&mut request);
-        exchange.hand(ALICE, request);
+        hand(&mut exchange, ALICE, request);
         assert!(exchange.app(ALICE).accept().is_none());
         let (_, error) = outcomes(&mut exchange).pop().expect("an outcome");
         match error.expect("a reason") {
@@ -171,7 +171,7 @@ fn what_cannot_be_a_group_is_not_created() {
     exchange.join_with(ALICE, "secret", Limits { sessions: 1, ..Limits::default() });
     let config = Config::group(&text("org/ns/own"));
     exchange.with(ALICE, |app, now| app.create(now, config)).expect("a session");
-    exchange.hand(ALICE, packet(&Managed::new(ALICE, CHANNEL, GROUP).create()));
+    hand(&mut exchange, ALICE, packet(&Managed::new(ALICE, CHANNEL, GROUP).create()));
     assert!(exchange.app(ALICE).accept().is_none());
     assert_eq!(counts(&mut exchange).failed, 1);
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::{Rng, RngExt};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
 use slim_quic::session::Packet;
 use slim_wire::session::{Content, FullName, Session, SessionKind};
 use slim_wire::{Class, Flags, SessionIds, TextName};
@@ -26,15 +27,17 @@ pub(crate) struct Managed {
 const CONTROLLED: u32 = 400;
 
 impl World {
+    /// Its chances are its own: without it, a seed does what it did before there was one.
     pub(crate) fn plan_control(&mut self) {
-        if !chance(&mut self.rng, CONTROLLED) {
+        let mut rng = StdRng::seed_from_u64(self.seed ^ u64::MAX);
+        if !chance(&mut rng, CONTROLLED) {
             return;
         }
         let chaos = self.profile.chaos.as_millis() as u64;
-        let early = Duration::from_millis(self.rng.random_range(0..500));
+        let early = Duration::from_millis(rng.random_range(0..500));
         self.schedule(early, Happening::Operation(Operation::Control));
-        for _ in 0..self.rng.random_range(4..24) {
-            let at = Duration::from_millis(500 + self.rng.random_range(0..chaos));
+        for _ in 0..rng.random_range(4..24) {
+            let at = Duration::from_millis(500 + rng.random_range(0..chaos));
             self.schedule(at, Happening::Operation(Operation::Control));
         }
     }

@@ -1,5 +1,6 @@
 //! What strangers with good tokens can do to sessions of others, and what does not last for ever.
 
+#[allow(dead_code, reason = "each topic uses its part of this module")]
 #[path = "../support/exchange.rs"]
 mod exchange;
 mod lasting;

@@ -210,11 +210,6 @@ impl Exchange {
         self.elapsed = end;
     }
 
-    /// A packet from outside arrives at an app.
-    pub(crate) fn hand(&mut self, to: &str, packet: Packet) {
-        self.with(to, |app, now| app.handle(now, LINK, packet));
-    }
-
     /// All there is to read of a session.
     pub(crate) fn read(&mut self, app: &str, session: u32) -> Vec<Event> {
         let mut events = Vec::new();

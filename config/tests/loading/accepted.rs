@@ -28,7 +28,7 @@ fn warned(text: &str) -> Vec<String> {
 
 #[test]
 fn the_least_file_is_the_embedded_configuration() {
-    let Loaded { config, warnings } = loaded(&with_top(""));
+    let Loaded { config, warnings, .. } = loaded(&with_top(""));
     assert!(warnings.is_empty(), "{warnings}");
     let listen = "0.0.0.0:46357".parse().expect("an address");
     assert_eq!(config, Config::embedded(listen));
@@ -276,6 +276,8 @@ fn what_is_not_served_yet_is_warned_about() {
             "services.slim/0.controller.token_verifier",
         ]
     );
-    let text = with_top("tracing: { opentelemetry: { enabled: true } }");
-    assert_eq!(warned(&text), ["tracing.opentelemetry.enabled"]);
+    let collector = "endpoint: \"http://otel:4317\", request_timeout: 5s, rate_limit: 1/1";
+    let text =
+        format!("tracing: {{ opentelemetry: {{ enabled: true, grpc: {{ {collector} }} }} }}");
+    assert_eq!(warned(&with_top(&text)), ["tracing.opentelemetry.grpc.rate_limit"]);
 }

@@ -7,9 +7,14 @@ use slim_config::{Diagnostics, Loaded};
 
 use crate::support::{Fixed, parse, with_top};
 
-/// A result without errors is a configuration, one without a configuration has errors.
+/// A result without errors is a configuration, one without a configuration has errors, for a node
+/// and for a controller.
 fn check(text: &str) -> Result<Loaded, Diagnostics> {
     let sources = Fixed::default().with_variable("A", "${env:A}");
+    match slim_config::controller::parse("c.yaml", text, &sources) {
+        Ok(loaded) => assert_eq!(loaded.warnings.errors().count(), 0),
+        Err(found) => assert!(found.errors().next().is_some(), "no error in\n{text}"),
+    }
     let result = slim_config::parse("c.yaml", text, &sources);
     match &result {
         Ok(loaded) => assert_eq!(loaded.warnings.errors().count(), 0),

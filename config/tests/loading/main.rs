@@ -2,6 +2,7 @@
 
 mod accepted;
 mod blocks;
+mod controller;
 mod errors;
 mod examples;
 mod files;

@@ -31,6 +31,8 @@
 //! - **Reliable** with [`Config::reliable`]: what does not arrive is sent again, in the end the
 //!   sender is told. Groups always are. **Encrypted** with [`Config::encrypted`]: end to end, with
 //!   MLS.
+//! - **The control plane** may have an app moderate groups, which it gets as if another app had
+//!   opened them: see [`AppOptions::control_plane`].
 //! - **Links** that are lost are made anew; sessions go on where they were.
 //! - **Errors** say whose [`fault`](AppError::fault) they are and give a [`hint`](AppError::hint).
 

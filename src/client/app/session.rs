@@ -80,7 +80,8 @@ impl Session {
         &self.info.config
     }
 
-    /// Whether this app created it.
+    /// Whether this app created it, by itself or for the control plane: of a group it is the
+    /// moderator.
     pub fn is_initiator(&self) -> bool {
         self.info.initiator
     }
@@ -235,7 +236,8 @@ impl Session {
         self.operate(|endpoint, now| endpoint.invite(now, self.id, name))
     }
 
-    /// Removes a member of the group, by its name with or without its id. Returns at once.
+    /// Removes a member of the group, by its name with or without its id, and withdraws invitations
+    /// of the name. Returns at once.
     ///
     /// # Errors
     /// As [`Session::invite`].

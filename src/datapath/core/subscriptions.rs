@@ -12,7 +12,7 @@ use crate::datapath::counters::RefuseReason;
 use crate::datapath::port::LinkId;
 use crate::datapath::replica::{Change, Ordered, Submission};
 use crate::datapath::violation::{Act, Violation};
-use crate::policy::{Mode, Principal};
+use crate::policy::{Mode, Policy, Principal};
 
 /// Why a subscription was not made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -143,6 +143,32 @@ impl Core {
             link.batch.push(Change::Unsubscribe(id, key.0, name));
         }
         had
+    }
+
+    /// Judges all links by this policy from now on, and ends the subscriptions that it refuses.
+    /// Returns how many those are.
+    pub fn set_policy(&mut self, policy: Policy) -> u64 {
+        let mut ended = 0;
+        let ids: Vec<_> = self.links.values().map(|link| link.egress.port().id()).collect();
+        for id in ids {
+            let Some(link) = self.links.get_mut(id.key) else { continue };
+            link.view = policy.view(link.egress.port().principal());
+            if policy.mode() == Mode::Enforce {
+                let (view, batch) = (&link.view, &mut link.batch);
+                link.subscriptions.retain(|(space, name)| {
+                    let stays = view.may_subscribe(name);
+                    if !stays {
+                        ended += 1;
+                        batch.push(Change::Unsubscribe(id, *space, *name));
+                    }
+                    stays
+                });
+            }
+            self.submit(id);
+        }
+        self.counters.subscriptions.sub(ended);
+        self.policy = policy;
+        ended
     }
 
     /// Hands the changes noted since the last call to the sequencer.

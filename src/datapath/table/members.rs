@@ -49,12 +49,12 @@ impl Members {
         }
     }
 
-    /// All links; of several to one node that by which nothing goes further first, so that a
     /// Clients of this node that have subscribed with an id.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Arc<Port>> {
         self.owners.values().map(|owner| &owner.port)
     }
 
+    /// All links; of several to one node that by which nothing goes further first, so that a
     /// message that a node gets once does not go on from there to others that get it from here.
     pub(super) fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
         let owners = self.owners();

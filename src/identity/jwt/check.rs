@@ -73,7 +73,7 @@ impl JwtRules {
         }
         match (&self.subject, &claims.sub) {
             (Some(expected), Some(got)) if expected != got => {
-                return Err(IdentityError::Subject { got: shown(got) });
+                return Err(IdentityError::subject(got));
             }
             _ => {}
         }

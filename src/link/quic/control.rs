@@ -57,7 +57,7 @@ impl Control {
     /// Tells another node of a name.
     pub(super) fn announce(&mut self, announcement: &Announcement, request: u32) {
         let Announcement { space, name, text, .. } = announcement;
-        let header = Header::control(Flags::empty(), *name, Name::NOBODY);
+        let header = Header::control(Flags::empty(), Name::NOBODY, *name);
         let header = Header { encoding: encoding_of(*space), ..header };
         let (kind, ids) = head_of(announcement, request);
         let text = text.as_ref().map(|text| text.components().join("/")).unwrap_or_default();

@@ -100,7 +100,14 @@ impl Peer {
             let reason = "node: expected another than this one, got a link to itself";
             return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));
         }
-        let kind = self.agreed(&theirs, turn)?;
+        let wanted = match &self.origin {
+            Origin::Accepted => None,
+            Origin::Dialed { kind, .. } => Some(*kind),
+        };
+        let Some(kind) = agreed(wanted, theirs.flags, turn.exchanges) else {
+            let reason = "flags of a hello: expected last hop (bit 1), got none";
+            return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));
+        };
         let Some(place) = host.places.take_link() else {
             let reason = "links: all of limits.links are taken";
             return Err(Fault::new(Incident::LinkLimit, CloseCode::Limit, reason));
@@ -131,29 +138,18 @@ impl Peer {
     }
 }
 
-impl Peer {
-    /// What both ends want of the link, by what the other has said.
-    fn agreed(&self, theirs: &Hello, turn: &Turn<'_>) -> Result<NodeLink, Fault> {
-        let said = |flag| theirs.flags.contains(flag);
-        match self.origin {
-            Origin::Accepted if said(HelloFlags::EXCHANGE) && turn.exchanges => {
-                Ok(NodeLink::Exchange)
-            }
-            Origin::Accepted if said(HelloFlags::LAST_HOP) => Ok(NodeLink::LastHop),
-            Origin::Accepted => Ok(NodeLink::Transit),
-            Origin::Dialed { kind: NodeLink::Exchange, .. } if said(HelloFlags::EXCHANGE) => {
-                Ok(NodeLink::Exchange)
-            }
-            Origin::Dialed { kind: NodeLink::LastHop, .. } if said(HelloFlags::LAST_HOP) => {
-                Ok(NodeLink::LastHop)
-            }
-            Origin::Dialed { kind: NodeLink::LastHop, .. } => {
-                let reason = "flags of a hello: expected last hop (bit 1), got none; the other \
-                              node would pass on what it gets";
-                Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason))
-            }
-            Origin::Dialed { .. } => Ok(NodeLink::Transit),
-        }
+/// What both ends want of a link between nodes. `wanted` is what this node has asked for if it began
+/// the link, and `said` the other's hello, which asks or answers; `exchanges` says whether this node
+/// agrees to exchange names. `None` if the other would pass on what may go no further.
+fn agreed(wanted: Option<NodeLink>, said: HelloFlags, exchanges: bool) -> Option<NodeLink> {
+    let exchange = said.contains(HelloFlags::EXCHANGE);
+    let last_hop = said.contains(HelloFlags::LAST_HOP);
+    match wanted {
+        None if exchange && exchanges => Some(NodeLink::Exchange),
+        None if last_hop => Some(NodeLink::LastHop),
+        Some(NodeLink::Exchange) if exchange => Some(NodeLink::Exchange),
+        Some(NodeLink::LastHop) => last_hop.then_some(NodeLink::LastHop),
+        None | Some(NodeLink::Exchange | NodeLink::Transit) => Some(NodeLink::Transit),
     }
 }
 
@@ -190,5 +186,42 @@ pub(super) fn own_hello(
     match credentials {
         Some(credentials) => hello.encode_with(credentials.expose().as_bytes()),
         None => Ok(hello.encode().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_what_both_ends_agree_to_and_both_know_it() {
+        use NodeLink::{Exchange, LastHop, Transit};
+        let cases = [
+            (Transit, true, Some(Transit)),
+            (Exchange, true, Some(Exchange)),
+            (Exchange, false, Some(Transit)),
+            (LastHop, true, Some(LastHop)),
+            (LastHop, false, Some(LastHop)),
+        ];
+        for (wanted, exchanges, expected) in cases {
+            let there = agreed(None, flags_of(wanted), exchanges);
+            assert_eq!(there, expected);
+            let answer = flags_of(there.expect("whoever accepts refuses none"));
+            assert_eq!(agreed(Some(wanted), answer, false), expected);
+        }
+    }
+
+    #[test]
+    fn a_node_that_answers_what_nobody_asked_for_changes_nothing() {
+        let (none, exchange) = (HelloFlags::empty(), HelloFlags::EXCHANGE);
+        let both = exchange.union(HelloFlags::LAST_HOP);
+        assert_eq!(agreed(Some(NodeLink::Transit), both, true), Some(NodeLink::Transit));
+        assert_eq!(agreed(Some(NodeLink::LastHop), both, true), Some(NodeLink::LastHop));
+        // One that does not know of the last hop would pass on what it gets.
+        assert_eq!(agreed(Some(NodeLink::LastHop), none, true), None);
+        assert_eq!(agreed(Some(NodeLink::LastHop), exchange, true), None);
+        // Whoever asks for both gets the exchange, or at least the last hop.
+        assert_eq!(agreed(None, both, true), Some(NodeLink::Exchange));
+        assert_eq!(agreed(None, both, false), Some(NodeLink::LastHop));
     }
 }

@@ -2,18 +2,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use slim_compat_grpc::CONTROL_PLANE;
-use slim_config::{Secret, TokenSource as Configured};
+use slim_config::TokenSource as Configured;
 
-use crate::identity::{Compat, IdentityError, SharedSecret, TokenSource};
+use crate::identity::{ControlPlaneTokens, IdentityError, TokenSource};
 use crate::trust::source_of;
 
 /// By what apps know requests of the control plane (`controller.token_provider`).
 pub(super) enum Tokens {
     /// Requests carry nothing; apps drop them.
     None,
-    /// Apps of release 0.6 are shown the secret itself, as they expect; native ones a proof.
-    Secret { secret: Secret, proof: Box<SharedSecret> },
+    /// Apps on gRPC links are shown the secret itself, as release 0.6 expects; those on native
+    /// links a proof.
+    Secret(Box<ControlPlaneTokens>),
     /// One token for all apps.
     Token(Arc<dyn TokenSource>),
 }
@@ -29,20 +29,14 @@ impl Tokens {
     pub(super) fn of(configured: &Configured) -> Result<Self, IdentityError> {
         Ok(match configured {
             Configured::None => Self::None,
-            Configured::SharedSecret(secret) => Self::Secret {
-                secret: secret.clone(),
-                proof: Box::new(SharedSecret::new(
-                    CONTROL_PLANE,
-                    secret.expose(),
-                    Compat::Native,
-                    &mut rand::rng(),
-                )?),
-            },
+            Configured::SharedSecret(secret) => {
+                Self::Secret(Box::new(ControlPlaneTokens::new(secret.expose(), &mut rand::rng())?))
+            }
             Configured::StaticJwt(_) | Configured::Jwt(_) => Self::Token(source_of(configured)?),
         })
     }
 
-    /// What a request carries: to an app of release 0.6, and to a native one.
+    /// What a request carries on a gRPC link, and on a native one.
     ///
     /// # Errors
     /// [`IdentityError`] if no token can be made.
@@ -51,9 +45,11 @@ impl Tokens {
         let now = SystemTime::now();
         Ok(match self {
             Self::None => Default::default(),
-            Self::Secret { secret, proof } => {
-                let clear = format!("{}:{CONTROL_PLANE}", secret.expose());
-                [with(clear), with(proof.token(now)?.to_string())]
+            Self::Secret(tokens) => {
+                let native = tokens.native(now)?.to_string();
+                // A secret that release 0.6 cannot take is that of native apps.
+                let clear = tokens.v0_6(now)?.map_or_else(|| native.clone(), |t| t.to_string());
+                [with(clear), with(native)]
             }
             Self::Token(source) => {
                 let token = source.token(now)?.to_string();

@@ -157,8 +157,8 @@ impl Endpoint {
         Ok(ticket)
     }
 
-    /// Removes an app from a group, by its name with or without its id. [`Output::Completed`]
-    /// tells what became of it.
+    /// Removes an app from a group, by its name with or without its id, and withdraws invitations of
+    /// the name. [`Output::Completed`] tells what became of it.
     ///
     /// # Errors
     /// Where nothing was started.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use slim_wire::SessionIds;
 use slim_wire::session::{Content, SessionKind};
+use slim_wire::{Name, SessionIds};
 
 use super::app::is_reserved;
 use super::inbound::{channel_of, session_metadata};
@@ -81,7 +81,7 @@ impl Endpoint {
             (_, true) => {}
             (_, false) => {
                 self.control.counts.refused += 1;
-                let error = IdentityError::Subject { got: who.subject.to_string() };
+                let error = IdentityError::subject(&who.subject);
                 self.outputs.push_back(Output::Rejected(packet.source, error));
             }
         }
@@ -94,9 +94,8 @@ impl Endpoint {
             self.control.counts.repeated += 1;
             return;
         }
-        let is_own = |name: &slim_wire::Name| {
-            name.id == self.name.id() && self.names.contains_key(&name.prefix)
-        };
+        let is_own =
+            |name: &Name| name.id == self.name.id() && self.names.contains_key(&name.prefix);
         let result = match &request {
             ControlRequest::Create => self.moderate(now, link, packet),
             // A group does not go on without its moderator.

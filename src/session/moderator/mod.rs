@@ -7,7 +7,7 @@
 mod change;
 mod invite;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -203,6 +203,10 @@ impl Moderator {
 
     /// Asks all members to leave.
     pub(super) fn close(&mut self, turn: &mut Turn<'_>, core: &mut Core) {
+        // So are those who take part in their own eyes, already or still.
+        let guests = self.invites.iter().filter_map(|invite| invite.peer);
+        let mut names: BTreeSet<Name> = guests.chain(self.requests.awaited(Asks::Leave)).collect();
+        names.retain(|_| core.is_group());
         self.requests.cancel_all();
         let queued = self.tasks.drain(..).filter_map(|task| match task {
             Task::Remove(_, ticket) => ticket,
@@ -220,11 +224,12 @@ impl Moderator {
         }
         self.pending.clear();
         self.closing_until = Some(turn.now.instant + REQUEST_INTERVAL * CLOSING);
-        for joined in std::mem::take(&mut self.members) {
-            // Published peers do not expect to be told that a point-to-point session has ended.
-            if core.is_group() || joined.member.native {
-                self.ask_to_leave(turn, core, joined.member.name.name);
-            }
+        // Published peers do not expect to be told that a point-to-point session has ended.
+        let told = |joined: &Joined| core.is_group() || joined.member.native;
+        let members = std::mem::take(&mut self.members).into_iter().filter(told);
+        names.extend(members.map(|joined| joined.member.name.name));
+        for name in names {
+            self.ask_to_leave(turn, core, name);
         }
         if self.subscribed {
             core.unsubscribe();
