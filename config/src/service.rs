@@ -196,11 +196,7 @@ fn read_servers(section: &mut Section<'_>, role: Role) -> Option<Blocks<Server>>
     let Some(value) = section.child("servers") else {
         return Some(Blocks::NONE);
     };
-    let servers = read_blocks(&value, |value| server::read(value, role))?;
-    if role == Role::Controller && servers.given > 0 {
-        value.warn("valid, but not served yet", None);
-    }
-    Some(servers)
+    read_blocks(&value, |value| server::read(value, role))
 }
 
 /// The clients of a block, with a warning about what has no effect there.

@@ -69,10 +69,38 @@ fn run(named: Option<PathBuf>) -> Exit {
         warn!("{warning}");
     }
     match store(&config.database) {
-        Ok(store) => lifecycle::run_until_signal(settings(config), store),
+        Ok(store) => {
+            let mut applied = config.clone();
+            let reread = || reread(file.as_deref(), &mut applied, logging.as_ref().ok());
+            lifecycle::run_until_signal(settings(config), store, reread)
+        }
         Err(error) => {
             error!(hint = error.hint(), "Failed to start: {error}");
             Exit::StartFailed
+        }
+    }
+}
+
+/// Reads the configuration again, applies what can be applied, and says what cannot.
+fn reread(file: Option<&Path>, applied: &mut ControllerConfig, logging: Option<&Logging>) {
+    let Some(file) = file else {
+        return warn!("There is no configuration file to read again");
+    };
+    let newer = match configuration::load(file) {
+        Ok(Loaded { config, .. }) => config,
+        Err(error) => return error!("The configuration stays as it was: {error}"),
+    };
+    let changes = applied.changes(&newer);
+    if changes.is_empty() {
+        info!("The configuration has not changed");
+    }
+    for key in changes {
+        if let ("logging.level", Some(logging)) = (key, logging) {
+            logging.set_level(newer.log_level);
+            applied.log_level = newer.log_level;
+            info!(key, "Applied");
+        } else {
+            warn!(key, "Changed, but needs a restart");
         }
     }
 }

@@ -15,11 +15,11 @@ use tracing::{error, info, warn};
 
 use super::hub::Hub;
 use super::northbound::Northbound;
-use super::serve::{self, Listener};
 use super::settings::{Api, Settings};
 use super::southbound::Southbound;
 use super::store::{Store, StoreError};
 use crate::identity::IdentityError;
+use crate::link::api::{self as serve, Listener};
 use crate::node::TlsError;
 use crate::node::lifecycle::Exit;
 use crate::node::security;
@@ -91,7 +91,7 @@ pub struct Controller {
     northbound: SocketAddr,
     southbound: SocketAddr,
     servers: Vec<JoinHandle<()>>,
-    _watching: Watching,
+    watching: Watching,
 }
 
 impl Controller {
@@ -122,7 +122,7 @@ impl Controller {
             tokio::spawn(async move { stop.run_until_cancelled(hub.expire(limit)).await });
         }
         let servers = vec![south, north];
-        Ok(Self { hub, northbound, southbound, servers, _watching: watching })
+        Ok(Self { hub, northbound, southbound, servers, watching })
     }
 
     /// Where operators reach it.
@@ -179,8 +179,13 @@ fn run(hub: &Hub, listener: Listener, routes: Routes) -> JoinHandle<()> {
     })
 }
 
-/// Runs a controller until a signal stops it.
-pub fn run_until_signal(settings: Settings, store: Arc<dyn Store>) -> Exit {
+/// Runs a controller until a signal stops it. With SIGHUP the files of certificates and keys are
+/// looked at at once, and `reread` does what can be done about the configuration.
+pub fn run_until_signal(
+    settings: Settings,
+    store: Arc<dyn Store>,
+    mut reread: impl FnMut(),
+) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -189,10 +194,10 @@ pub fn run_until_signal(settings: Settings, store: Arc<dyn Store>) -> Exit {
         }
     };
     runtime.block_on(async {
-        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-        let (mut interrupt, mut terminate) = match signals {
-            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-            (Err(source), _) | (_, Err(source)) => {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [mut interrupt, mut terminate, mut hangup] = match kinds.map(signal) {
+            [Ok(interrupt), Ok(terminate), Ok(hangup)] => [interrupt, terminate, hangup],
+            [Err(source), ..] | [_, Err(source), _] | [.., Err(source)] => {
                 let what = "signal handling";
                 return failed(&crate::node::StartError::System { what, source }.into());
             }
@@ -201,9 +206,16 @@ pub fn run_until_signal(settings: Settings, store: Arc<dyn Store>) -> Exit {
             Ok(controller) => controller,
             Err(error) => return failed(&error),
         };
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
+        let name = loop {
+            tokio::select! {
+                _ = interrupt.recv() => break "SIGINT",
+                _ = terminate.recv() => break "SIGTERM",
+                _ = hangup.recv() => {
+                    info!("Received signal SIGHUP, reading files again");
+                    controller.watching.look();
+                    reread();
+                }
+            }
         };
         info!("Received signal {name}, stopping");
         match controller.stop().await {

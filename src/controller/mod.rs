@@ -11,7 +11,6 @@ pub mod logging;
 pub mod model;
 pub mod name;
 mod northbound;
-mod serve;
 pub mod settings;
 mod southbound;
 pub mod store;

@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use slim_config::{Config, Diagnostics, Loaded};
+use slim_config::{Config, Loaded};
 
 use super::{Error, Exit};
 use crate::node::lifecycle;
@@ -31,16 +31,15 @@ const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 46357
 impl Command {
     pub(super) fn run(&self) -> Result<Exit, Error> {
         let Self::Start(Start { config, endpoint }) = self;
-        let embedded = |config| Loaded { config, warnings: Diagnostics::default() };
         let loaded = match (config, endpoint) {
             (Some(file), _) => slim_config::load(file).map_err(|error| error.to_string()),
-            (None, None) => Ok(embedded(Config::embedded(USUAL))),
-            (None, endpoint) => {
-                lifecycle::defaults(*endpoint, &[]).map(embedded).map_err(|error| error.to_string())
-            }
+            (None, None) => Ok(Loaded::without_file(Config::embedded(USUAL))),
+            (None, endpoint) => lifecycle::defaults(*endpoint, &[])
+                .map(Loaded::without_file)
+                .map_err(|error| error.to_string()),
         };
-        let Loaded { config, warnings } = loaded.map_err(Error::Settings)?;
-        Ok(match lifecycle::run(&config, &warnings) {
+        let loaded = loaded.map_err(Error::Settings)?;
+        Ok(match lifecycle::run(loaded, config.as_deref()) {
             lifecycle::Exit::Clean => Exit::Clean,
             lifecycle::Exit::StartFailed => Exit::Failed,
             lifecycle::Exit::Usage | lifecycle::Exit::Config => Exit::Usage,

@@ -1,5 +1,6 @@
 //! Sockets to envelopes and back. A link decides nothing about who gets what.
 
+pub(crate) mod api;
 mod certificate;
 mod flow;
 mod gate;

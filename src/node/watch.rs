@@ -64,7 +64,7 @@ pub(crate) struct Watching {
 
 impl Watching {
     /// Has all files read at once.
-    pub(super) fn look(&self) {
+    pub(crate) fn look(&self) {
         self.now.notify_one();
     }
 }

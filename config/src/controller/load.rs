@@ -35,6 +35,23 @@ pub struct ControllerConfig {
     pub opentelemetry: OpenTelemetry,
 }
 
+impl ControllerConfig {
+    /// The keys in which a newer reading of the file differs. Of them only `logging.level` can be
+    /// applied while a controller runs.
+    pub fn changes(&self, newer: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("northbound", self.northbound != newer.northbound),
+            ("southbound", self.southbound != newer.southbound),
+            ("logging.level", self.log_level != newer.log_level),
+            ("reconciler", self.reconciler != newer.reconciler),
+            ("database", self.database != newer.database),
+            ("profile", self.profile != newer.profile),
+            ("opentelemetry", self.opentelemetry != newer.opentelemetry),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+}
+
 /// A configuration, and what its author should know about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {

@@ -270,11 +270,7 @@ fn what_is_not_served_yet_is_warned_about() {
     let text = format!("{text}      token_provider: none\n{controller}");
     assert_eq!(
         warned(&text),
-        [
-            "services.slim/0.dataplane.token_provider",
-            "services.slim/0.controller.servers",
-            "services.slim/0.controller.token_verifier",
-        ]
+        ["services.slim/0.dataplane.token_provider", "services.slim/0.controller.token_verifier",]
     );
     let collector = "endpoint: \"http://otel:4317\", request_timeout: 5s, rate_limit: 1/1";
     let text =

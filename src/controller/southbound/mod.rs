@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::stream::{Stream, Unanswered};
 use super::hub::Hub;
-use super::serve::Caller;
+use crate::link::api::Caller;
 
 /// Messages that wait to be written to one node.
 const QUEUE: usize = 64;

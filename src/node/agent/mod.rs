@@ -10,6 +10,7 @@ mod links;
 mod lists;
 mod names;
 mod presence;
+mod servers;
 mod session;
 mod tokens;
 
@@ -26,6 +27,7 @@ use self::connect::Controller;
 use self::links::{ControllerId, Links};
 use self::names::Names;
 use self::presence::Presence;
+use self::servers::BoundApi;
 use self::session::{Registration, Session, UNDER_WAY};
 use self::tokens::Tokens;
 use super::StartError;
@@ -33,9 +35,10 @@ use super::core::Remote;
 use super::uplink::pauses;
 use super::watch::Watcher;
 
-/// The controllers of one service.
+/// The controllers of one service, and where it is managed directly.
 pub(super) struct Agent {
     controllers: Vec<Controller>,
+    servers: Vec<BoundApi>,
     tokens: Tokens,
     registration: Registration,
 }
@@ -45,7 +48,11 @@ const OUTBOX: usize = 64;
 
 /// Whether the configuration asks for an agent at all.
 pub(super) fn is_wanted(config: &Config) -> bool {
-    config.services.iter().any(|service| !service.controller.clients.is_empty())
+    config.services.iter().any(is_managed)
+}
+
+fn is_managed(service: &Service) -> bool {
+    !(service.controller.clients.is_empty() && service.controller.servers.is_empty())
 }
 
 /// The agents that the configuration asks for; `servers` are the addresses of all data-plane
@@ -60,7 +67,7 @@ pub(super) fn agents(
     for service in &config.services {
         let own = addresses.by_ref().take(service.dataplane.servers.len());
         let registration = registration(service, own);
-        if service.controller.clients.is_empty() {
+        if !is_managed(service) {
             continue;
         }
         let clients = service.controller.clients.iter().enumerate();
@@ -73,7 +80,12 @@ pub(super) fn agents(
             StartError::Auth { block, source }
         })?;
         let controllers = controllers.collect::<Result<_, _>>()?;
-        agents.push(Agent { controllers, tokens, registration });
+        let servers = service.controller.servers.iter().enumerate().map(|(index, server)| {
+            let block = format!("{}.controller.servers[{index}]", service.id);
+            servers::bind(server, &block, watcher)
+        });
+        let servers = servers.collect::<Result<_, _>>()?;
+        agents.push(Agent { controllers, servers, tokens, registration });
     }
     Ok(agents)
 }
@@ -113,12 +125,15 @@ pub(super) async fn run(agents: Vec<Agent>, cores: Vec<Remote>) {
         return;
     };
     for (service, agent) in agents.into_iter().enumerate() {
-        let Agent { controllers, tokens, registration } = agent;
+        let Agent { controllers, servers, tokens, registration } = agent;
         let commands = Arc::new(Commands {
             links: Links::new(cores.clone()),
             presence: presence.clone(),
             tokens,
         });
+        for server in servers {
+            tokio::spawn(server.serve(Arc::clone(&commands)));
+        }
         for (index, controller) in controllers.into_iter().enumerate() {
             let (names, commands) = (Arc::clone(&names), Arc::clone(&commands));
             let registration = registration.clone();

@@ -11,8 +11,9 @@ use crate::trust::source_of;
 pub(super) enum Tokens {
     /// Requests carry nothing; apps drop them.
     None,
-    /// Apps of release 0.6 are shown the secret itself, as they expect; native ones a proof.
-    Secret { secret: Secret, proof: Box<SharedSecret> },
+    /// Apps of release 0.6 are shown the secret itself, as they expect; those of this library a
+    /// proof.
+    Secret(Box<ControlPlaneTokens>),
     /// One token for all apps.
     Token(Arc<dyn TokenSource>),
 }
@@ -28,14 +29,14 @@ impl Tokens {
     pub(super) fn of(configured: &Configured) -> Result<Self, IdentityError> {
         Ok(match configured {
             Configured::None => Self::None,
-            Configured::SharedSecret(secret) => Self::Secret(Box::new(
-                ControlPlaneTokens::new(secret.expose(), &mut rand::rng())?,
-            )),
+            Configured::SharedSecret(secret) => {
+                Self::Secret(Box::new(ControlPlaneTokens::new(secret.expose(), &mut rand::rng())?))
+            }
             Configured::StaticJwt(_) | Configured::Jwt(_) => Self::Token(source_of(configured)?),
         })
     }
 
-    /// What a request carries on a gRPC link, and on a native one.
+    /// What a request carries to an app of release 0.6, and to one of this library.
     ///
     /// # Errors
     /// [`IdentityError`] if no token can be made.

@@ -28,7 +28,8 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use crate::link::{Gate, principal_of};
+use crate::link::certificate::principal_of;
+use crate::link::gate::Gate;
 use crate::policy::Principal;
 
 /// Connections of one API.
@@ -54,22 +55,22 @@ const DELAYS_OF_AN_ADDRESS: usize = 16;
 
 /// Who calls.
 #[derive(Clone)]
-pub(super) struct Caller {
-    pub(super) peer: SocketAddr,
+pub(crate) struct Caller {
+    pub(crate) peer: SocketAddr,
     certificate: Principal,
 }
 
 /// A bound listener, and who is let in.
-pub(super) struct Listener {
-    pub(super) address: SocketAddr,
-    pub(super) socket: TcpListener,
-    pub(super) tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
-    pub(super) gate: Arc<Gate>,
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// Binds a listener. `0.0.0.0` stands for every address, of IPv6 too where the system has it, as
 /// with the published controller.
-pub(super) async fn bind(place: &str) -> io::Result<TcpListener> {
+pub(crate) async fn bind(place: &str) -> io::Result<TcpListener> {
     let mut found: Vec<_> = tokio::net::lookup_host(place).await?.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
     let address = *found.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -77,12 +78,13 @@ pub(super) async fn bind(place: &str) -> io::Result<TcpListener> {
     if address.ip().is_unspecified()
         && let Ok(listener) = listen(every)
     {
-        return Ok(listener);
+        return TcpListener::from_std(listener);
     }
-    listen(address)
+    TcpListener::from_std(listen(address)?)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds a listener on just this address.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     const BACKLOG: i32 = 1024;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
@@ -92,12 +94,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 impl Listener {
     /// Serves until `stop` is cancelled and every connection has ended.
-    pub(super) async fn serve(
+    pub(crate) async fn serve(
         self,
         routes: Routes,
         stop: CancellationToken,
