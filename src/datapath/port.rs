@@ -161,6 +161,7 @@ pub struct Port {
     queued: AtomicUsize,
     evicting: AtomicBool,
     closed: AtomicBool,
+    of_this_library: AtomicBool,
 }
 
 impl Port {
@@ -175,6 +176,7 @@ impl Port {
             queued: AtomicUsize::new(0),
             evicting: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            of_this_library: AtomicBool::new(framing == Framing::Native),
         }
     }
 
@@ -186,6 +188,17 @@ impl Port {
     /// The link behind it.
     pub fn id(&self) -> LinkId {
         self.id
+    }
+
+    /// Notes that the app behind the link says that it is made with this library, whatever it
+    /// speaks.
+    pub fn note_library(&self) {
+        self.of_this_library.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the app behind the link is made with this library, as far as it says so.
+    pub fn is_of_this_library(&self) -> bool {
+        self.of_this_library.load(Ordering::Relaxed)
     }
 
     /// What the link speaks.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Request};
 use slim_compat_grpc::service::{self, Refusal};
 use tonic::Status;
@@ -76,6 +76,11 @@ pub(super) async fn serve_stream(
     };
     open.is_link();
     let link = OpenLink::new(&host, peer, framing, principal.clone());
+    if is_of_this_library(&request)
+        && let Some(port) = host.core.borrow().port(link.id)
+    {
+        port.note_library();
+    }
     let mut reader = Reader::new(Rc::clone(&host), link.id, peer, service);
     let mut body = request.into_body();
     let ended = tokio::select! {
@@ -97,6 +102,12 @@ pub(super) async fn serve_stream(
             drop(place);
         });
     }
+}
+
+/// Whether the client says that it is made with this library.
+fn is_of_this_library(request: &Request<RecvStream>) -> bool {
+    let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
+    agent.is_some_and(|agent| agent.starts_with(b"slim-quic/"))
 }
 
 /// How long the last bytes of a stream may take to leave.

@@ -63,7 +63,8 @@ impl Presence {
         }
     }
 
-    /// Sends a request to the app `to`, made by `make` for an app that speaks `native` or not.
+    /// Sends a request to the app `to`, made by `make` for an app of this library, or
+    /// of another.
     pub(super) async fn send(
         &self,
         to: TextName,
@@ -77,10 +78,10 @@ impl Presence {
 fn send(local: &Local, link: LinkId, to: &TextName, make: impl FnOnce(bool) -> Bytes) -> Sent {
     let mut core = local.host.core.borrow_mut();
     let owner = core.owner(Space::Native, &to.to_name());
-    let Some(framing) = owner.map(|port| port.framing()) else {
+    let Some(is_native) = owner.map(|port| port.is_of_this_library()) else {
         return Sent::Unknown;
     };
-    let message = make(framing == Framing::Native);
+    let message = make(is_native);
     let header = match D6::read(&message) {
         Ok(Inbound::Routed(routed)) => routed.header,
         _ => unreachable!("what this node makes is a publish of release 0.6"),

@@ -11,8 +11,8 @@ use crate::trust::source_of;
 pub(super) enum Tokens {
     /// Requests carry nothing; apps drop them.
     None,
-    /// Apps on gRPC links are shown the secret itself, as release 0.6 expects; those on native
-    /// links a proof.
+    /// Apps of release 0.6 are shown the secret itself, as they expect; those of this library a
+    /// proof.
     Secret(Box<ControlPlaneTokens>),
     /// One token for all apps.
     Token(Arc<dyn TokenSource>),
@@ -36,7 +36,7 @@ impl Tokens {
         })
     }
 
-    /// What a request carries on a gRPC link, and on a native one.
+    /// What a request carries to an app of release 0.6, and to one of this library.
     ///
     /// # Errors
     /// [`IdentityError`] if no token can be made.
