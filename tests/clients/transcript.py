@@ -8,93 +8,9 @@ of the tutorial: 50051, 50052 and 46357 of this machine, and 46358, 46359 and 46
 
 import asyncio
 import sys
-import tempfile
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-import releases
-from processes import Process
-
-REPOSITORY = releases.HERE.parent.parent
-APP = '{"endpoint": "http://localhost:46357", "tls": {"insecure": true}}'
-
-
-class Place:
-    """A folder in which programs run, and where they are."""
-
-    def __init__(self, programs, folder):
-        self.programs = Path(programs).resolve()
-        self.folder = Path(folder)
-        self.running = []
-
-    def write(self, name, text):
-        (self.folder / name).write_text(text)
-
-    async def start(self, program, *arguments):
-        """A program that goes on."""
-        process = Process(program)
-        command = ["env", f"--chdir={self.folder}", "-u", "CONFIG", self.programs / program]
-        await process.start(*command, *arguments)
-        self.running.append(process)
-        return process
-
-    async def app(self, name):
-        """The tutorial's `group` program."""
-        process = Process(name)
-        options = ["--local", name, "--slim", APP, "--shared-secret", "secret"]
-        await process.start(releases.python("0.6.3"), str(releases.HERE / "group.py"), *options)
-        await process.line("Waiting for session...")
-        self.running.append(process)
-        return process
-
-    async def run(self, line):
-        """What a terminal shows of a command line, which begins with slimctl."""
-        environment = {"HOME": str(self.folder), "PATH": f"{self.programs}:/usr/bin:/bin", "COLUMNS": "100"}
-        child = await asyncio.create_subprocess_shell(
-            line, cwd=self.folder, env=environment, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )
-        told, _ = await asyncio.wait_for(child.communicate(), 60)
-        text = told.decode().replace(str(self.folder), "/home/you")
-        if text and not text.endswith("\n"):
-            text += "\n"
-        end = f"(exit code {child.returncode})\n" if child.returncode else ""
-        return f"$ {line}\n{text}{end}"
-
-    async def end(self):
-        for process in reversed(self.running):
-            await process.finish()
-
-
-@asynccontextmanager
-async def place(programs):
-    with tempfile.TemporaryDirectory() as folder:
-        here = Place(programs, folder)
-        try:
-            yield here
-        finally:
-            await here.end()
-
-
-class Document:
-    def __init__(self, text):
-        self.text = text.lstrip("\n")
-
-    def say(self, text):
-        self.text += "\n" + text.strip("\n") + "\n"
-
-    def block(self, text, kind="text"):
-        self.say(f"```{kind}\n{text.rstrip()}\n```")
-
-    def compare(self, theirs, ours):
-        self.say("The document:")
-        self.block(theirs)
-        self.say("Here:")
-        self.block(ours)
-
-    def save(self, name):
-        (REPOSITORY / "docs" / name).write_text(self.text)
-
+import slimctl_commands
+from terminal import Document, after, lines, place, says
 
 CONTROLLER = """
 northbound:
@@ -192,14 +108,6 @@ Participant deleted successfully from channel ID agntcy/ns/xyIGhc2igNGmkeBDlZ: a
 }
 
 
-def lines(process, start=0):
-    return "\n".join(process.lines[start:])
-
-
-async def says(process, part):
-    await process.until(repr(part), lambda: any(part in line for line in process.lines), 30)
-
-
 async def begin(here):
     """The controller and the node of the tutorial."""
     here.write("config-controller.yaml", CONTROLLER.lstrip())
@@ -211,11 +119,6 @@ async def begin(here):
     await says(node, "connected to control plane")
     await says(controller, "Sending routes completed")
     return controller, began, node
-
-
-def after(output):
-    """The last word of what a command printed."""
-    return output.split()[-1]
 
 
 async def follow_tutorial(programs):
@@ -231,7 +134,7 @@ async def follow_tutorial(programs):
         document.block(NODE.strip(), "yaml")
         document.compare(SHOWN["node"].strip(), lines(node))
         document.say("On the side of the controller, the document:")
-        document.block(SHOWN["registration"])
+        document.block(SHOWN["registration"].strip())
         document.say("Here:")
         document.block(lines(controller, len(began.splitlines())))
         await follow_group(document, here)
@@ -313,8 +216,9 @@ DIFFERENCES = """
 """
 
 
-def main(programs):
-    asyncio.run(follow_tutorial(programs))
+async def main(programs):
+    await follow_tutorial(programs)
+    await slimctl_commands.follow(programs)
 
 
-main(*sys.argv[1:])
+asyncio.run(main(*sys.argv[1:]))
