@@ -20,7 +20,7 @@ services:
 """
 
 INTRODUCTION = """
-# slimctl, every command
+# slimctl, command by command
 
 What `slimctl` prints, standard output and standard error as they come, against a controller on
 `localhost:50051` with two nodes: `slim/0` on port 46357, which can be managed directly on port 46358,

@@ -42,6 +42,39 @@ fn paths(command: &Command, path: &[String]) -> Vec<Vec<String>> {
     all
 }
 
+fn page() -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/slimctl.md");
+    std::fs::read_to_string(path).expect("the page")
+}
+
+#[test]
+fn the_page_of_the_documents_has_every_command() {
+    let page = page();
+    let all = paths(&Cli::definition(), &[]);
+    let leaf = |path: &&Vec<String>| {
+        let longer = |other: &Vec<String>| other.len() > path.len() && other.starts_with(path);
+        !all.iter().any(longer)
+    };
+    for path in all.iter().filter(leaf).map(|path| path.join(" ")) {
+        // These are said to be the same as others; that one has a page of its own.
+        let same = ["controller ", "node route ", "node connection ", "bench ", "version"];
+        let said = same.iter().any(|start| path.starts_with(start));
+        assert!(said || page.contains(&path), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_exit_codes_of_the_page_are_those_of_the_help() {
+    let help = Home::new().run(&["--help"]).await.ok();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, codes) = help.split_once("Exit codes: ").expect("exit codes");
+    let page = page();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| exit code |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let rows: Vec<_> = rows.map(|row| row.trim_matches(['|', ' ']).replace(" | ", " ")).collect();
+    assert_eq!(codes, rows.join(", "));
+}
+
 #[test]
 fn the_definition_of_the_command_line_holds_together() {
     Cli::definition().debug_assert();

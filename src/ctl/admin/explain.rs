@@ -166,7 +166,7 @@ impl Space {
             };
             _ = writeln!(
                 text,
-                "    {rank}: link {id}, {kind} at {peer}, {principal}, {} bytes queued{queue}",
+                "    {rank}: link {id}, {kind} at {peer}, principal {principal}, {} bytes queued{queue}",
                 link.queued_bytes
             );
         }

@@ -179,7 +179,7 @@ fn links(look: &Look, since: Since<'_>) -> Table {
             shown(&link.id),
             shown(&link.kind),
             shown(&link.peer),
-            shown(&link.name),
+            shown(plain(&link.name)),
             link.subscriptions.to_string(),
             count(|link| link.received),
             count(|link| link.written),
@@ -189,6 +189,12 @@ fn links(look: &Look, since: Since<'_>) -> Table {
         ]);
     }
     table
+}
+
+/// A name in its texts, where the node knows them: they stand in brackets behind the hashes.
+fn plain(name: &str) -> &str {
+    let texts = name.split_once(" (").and_then(|(_, texts)| texts.strip_suffix(')'));
+    texts.unwrap_or(name)
 }
 
 fn rate(now: u64, before: u64, elapsed: Duration) -> String {
@@ -246,6 +252,12 @@ mod tests {
         let before = Look::default();
         let table = links(&now, Some((&before, Duration::from_secs(1)))).to_string();
         assert!(table.contains("  -  "), "{table}");
+    }
+
+    #[test]
+    fn names_are_shown_in_their_texts_if_they_are_known() {
+        assert_eq!(plain("1f/2/3/7 (org/ns/a (b)/7)"), "org/ns/a (b)/7");
+        assert_eq!(plain("1f/2/3/7"), "1f/2/3/7");
     }
 
     #[test]

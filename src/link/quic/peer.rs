@@ -339,12 +339,9 @@ impl Peer {
                         let link = *link;
                         self.change_subscription(link, encoding, &header, &payload, turn)?;
                     }
-                    (FrameKind::Ack, State::Open(link))
-                        if let Some(telling) = &mut self.telling =>
-                    {
-                        let refused = header.is_error().then_some(&payload[..]);
-                        let told_by = (turn.host, &self.remote);
-                        telling.answered(*link, header.ids().message, refused, told_by)?;
+                    (FrameKind::Ack, State::Open(link)) if self.telling.is_some() => {
+                        let link = *link;
+                        self.answered(link, &header, &payload, turn)?;
                     }
                     (kind, _) => {
                         return Err(DecodeError::Unexpected {
@@ -365,6 +362,20 @@ impl Peer {
             self.submit(link, &mut turn.host.core.borrow_mut());
         }
         Ok(self.control_readable)
+    }
+
+    fn answered(
+        &mut self,
+        link: LinkId,
+        header: &FrameHeader,
+        payload: &[u8],
+        turn: &Turn<'_>,
+    ) -> Result<(), DecodeError> {
+        let Some(telling) = &mut self.telling else {
+            return Ok(());
+        };
+        let refused = header.is_error().then_some(payload);
+        telling.answered(link, header.ids().message, refused, (turn.host, &self.remote))
     }
 
     fn change_subscription(
