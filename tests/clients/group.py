@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import datetime
 import json
+import os
 import sys
 
 import slim_bindings
@@ -100,9 +101,9 @@ async def main():
     keyboard = asyncio.create_task(keyboard_loop(app, ready))
     await receive_loop(app, session, ready)
     keyboard.cancel()
+    # A thread may still be waiting for input, and would be waited for.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 asyncio.run(main())
-# A thread may still be waiting for input.
-sys.stdout.flush()
-__import__("os")._exit(0)

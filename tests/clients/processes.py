@@ -45,6 +45,9 @@ class Process:
         async with self.came:
             self.came.notify_all()
 
+    def write(self, line):
+        self.child.stdin.write(line.encode() + b"\n")
+
     def alive(self):
         return self.child is not None and self.child.returncode is None
 
@@ -102,9 +105,6 @@ class Client(Process):
         self.name = name
         await self.start(releases.python(release), script, endpoint, name, *role)
         await self.line("ready")
-
-    def write(self, line):
-        self.child.stdin.write(line.encode() + b"\n")
 
     async def order(self, line, seconds=30):
         """Has an order carried out."""

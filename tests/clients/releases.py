@@ -1,4 +1,4 @@
-"""Published releases, each in a virtual environment of its own.
+"""Published releases, and what calls a controller, each in a virtual environment of its own.
 
 They are made once, below `$SLIM_CONFORMANCE_CACHE` (default `~/.cache/slim-conformance`), which
 needs the package index.
@@ -15,19 +15,29 @@ HERE = Path(__file__).resolve().parent
 
 def python(release):
     """The interpreter that has `slim-bindings` of this release."""
+    return environment(release, "--only-binary", ":all:", f"slim-bindings=={release}")
+
+
+def calls():
+    """The interpreter that has what the documents' calls of a controller are written with."""
+    return environment("grpc", "grpcio", "grpcio-tools", "protobuf")
+
+
+def environment(name, *packages):
+    """The interpreter of the environment of this name, in which packages are as for `pip install`."""
     cache = os.environ.get("SLIM_CONFORMANCE_CACHE")
     root = Path(cache) if cache else Path.home() / ".cache" / "slim-conformance"
-    home = root / "envs" / release
+    home = root / "envs" / name
     interpreter, complete = home / "bin" / "python", home / ".complete"
     if complete.exists():
         return str(interpreter)
     home.parent.mkdir(parents=True, exist_ok=True)
-    with open(root / f"{release}.lock", "w") as lock:
+    with open(root / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not complete.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-            install = ["-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
-            subprocess.run([str(interpreter), *install, f"slim-bindings=={release}"], check=True)
+            install = ["-m", "pip", "install", "--quiet", *packages]
+            subprocess.run([str(interpreter), *install], check=True)
             complete.touch()
     return str(interpreter)
 

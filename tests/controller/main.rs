@@ -4,7 +4,6 @@
 mod support;
 
 mod command_line;
-mod conformance;
 mod fake_node;
 mod groups;
 mod program;

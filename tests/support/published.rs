@@ -53,7 +53,17 @@ pub(crate) fn first_python(test: &str) -> Option<&'static Path> {
 
 /// An interpreter with any release from 0.4 on, as the scripts of tests/clients keep them.
 pub(crate) fn published_release(test: &str, release: &str) -> Option<PathBuf> {
-    let program = format!("import releases; print(releases.python('{release}'))");
+    kept(test, &format!("python('{release}')"))
+}
+
+/// An interpreter with what the documents' calls of a controller are written with.
+pub(crate) fn caller_python(test: &str) -> Option<PathBuf> {
+    kept(test, "calls()")
+}
+
+/// An interpreter of tests/clients/releases.py.
+fn kept(test: &str, which: &str) -> Option<PathBuf> {
+    let program = format!("import releases; print(releases.{which})");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let output = Command::new("python3").args(["-c", &program]).current_dir(folder).output();
     let reason = match output {
@@ -64,8 +74,20 @@ pub(crate) fn published_release(test: &str, release: &str) -> Option<PathBuf> {
         Err(error) => error.to_string(),
     };
     let reason = reason.lines().last().unwrap_or_default();
-    say(&format!("SKIPPED {test}: release {release}: {reason}"));
+    say(&format!("SKIPPED {test}: {which}: {reason}"));
     None
+}
+
+/// A script of the conformance kit, which is beside this checkout or beside the main one; where
+/// it is not, `test` is skipped, and says so.
+pub(crate) fn conformance_script(test: &str, name: &str) -> Option<PathBuf> {
+    let script = format!("../shared/conformance/{name}");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = here.ancestors().map(|folder| folder.join(&script)).find(|script| script.is_file());
+    if found.is_none() {
+        say(&format!("SKIPPED {test}: there is no {script}"));
+    }
+    found
 }
 
 fn found(python: &'static Result<PathBuf, String>, test: &str) -> Option<&'static Path> {
@@ -97,7 +119,7 @@ fn skipping_clock() -> &'static Path {
 const PEER: &str = "peer.py";
 
 /// A script of tests/clients.
-fn program(python: &Path, script: &str) -> Command {
+pub(crate) fn program(python: &Path, script: &str) -> Command {
     let mut command = Command::new(python);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script));
     command

@@ -99,6 +99,7 @@ impl Northbound {
         };
         let told = |model: &mut Model| model.all_told().then_some(());
         self.hub().until(Instant::now() + REPORTS, told).await;
+        self.await_client(&name).await;
         let instances = self.hub().read(candidates);
         match *instances {
             [instance] => Ok(RouteName { instance: Some(instance), ..name }),
@@ -121,12 +122,9 @@ impl Northbound {
         &self,
         moderator: &RouteName,
     ) -> Result<std::sync::Arc<Stream>, Status> {
-        let found = |model: &mut Model| match model.host_of(moderator) {
-            Some(host) => Some(Some(host.node)),
-            None => (model.has_live_nodes() && model.all_told()).then_some(None),
-        };
-        let found = self.hub().until(Instant::now() + REPORTS, found).await.flatten();
-        if let Some(stream) = found.and_then(|node| self.hub().stream(&node)) {
+        self.await_client(moderator).await;
+        let node = self.hub().read(|model| model.host_of(moderator).map(|host| host.node));
+        if let Some(stream) = node.and_then(|node| self.hub().stream(&node)) {
             return Ok(stream);
         }
         Err(self.hub().read(|model| {

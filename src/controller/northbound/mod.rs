@@ -24,6 +24,8 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use super::hub::Hub;
+use super::model::Model;
+use super::name::RouteName;
 use super::store::StoreError;
 
 /// Everything ends within this time: clients wait 15 s.
@@ -31,6 +33,10 @@ const LIMIT: Duration = Duration::from_secs(13);
 
 /// How long nodes that have just registered are given to report who their clients are.
 const REPORTS: Duration = Duration::from_secs(2);
+
+/// How long a client is given to be reported: its program says that it is connected before its
+/// node knows its name.
+const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// Calls at a time; more are refused.
 const CALLS: usize = 1024;
@@ -77,6 +83,22 @@ impl Northbound {
     fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
         let place = Arc::clone(&self.0.calls).try_acquire_owned();
         place.map_err(|_| Status::resource_exhausted("too many calls at a time"))
+    }
+
+    /// Waits until somebody has a name, unless nodes have had the time to say that nobody does.
+    async fn await_client(&self, name: &RouteName) {
+        let begun = Instant::now();
+        let is_there = |model: &mut Model| {
+            let mut hosts = model.hosts(name).into_iter();
+            hosts.any(|host| host.live.is_some()).then_some(())
+        };
+        if self.hub().until(begun + ARRIVAL, is_there).await.is_none() {
+            let is_settled = |model: &mut Model| {
+                let all_told = model.has_live_nodes() && model.all_told();
+                is_there(model).or_else(|| all_told.then_some(()))
+            };
+            self.hub().until(begun + REPORTS, is_settled).await;
+        }
     }
 
     /// The turn to change a channel.

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tracing::debug;
 
 use super::channels::{ANSWER, moderator_of, obey};
-use super::{LIMIT, Northbound, REPORTS, success};
+use super::{LIMIT, Northbound, success};
 use crate::controller::model::Model;
 use crate::controller::name::RouteName;
 use crate::controller::southbound::Stream;
@@ -65,11 +65,7 @@ impl Northbound {
 
     /// Refuses a name that surely nobody has, before anything is sent.
     async fn is_somewhere(&self, name: &RouteName) -> Result<(), Status> {
-        let known = |model: &mut Model| {
-            let there = model.hosts(name).iter().any(|host| host.live.is_some());
-            (there || model.all_told()).then_some(())
-        };
-        self.hub().until(Instant::now() + REPORTS, known).await;
+        self.await_client(name).await;
         let nowhere = self.hub().read(|model| {
             let there = model.hosts(name).iter().any(|host| host.live.is_some());
             !there && model.knows_all_clients()
