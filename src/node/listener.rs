@@ -16,7 +16,7 @@ use super::security::Security;
 use crate::datapath::CoreId;
 use crate::link::grpc::{Http2Settings, serve_connection};
 use crate::link::quic::Listening;
-use crate::link::quic::settings::{self, QuicSettings};
+use crate::link::quic::settings::{self, QuicSettings, ResetKey};
 use crate::link::{Gate, Host, Incident, Visitor, principal_of};
 use crate::policy::Principal;
 
@@ -74,6 +74,7 @@ struct CoreSocket {
     socket: UdpSocket,
     config: Arc<ArcSwap<quinn_proto::ServerConfig>>,
     settings: QuicSettings,
+    resets: ResetKey,
     exchanges: bool,
 }
 
@@ -185,12 +186,13 @@ impl BoundServer {
         for Self { security, settings, quic, exchanges, listeners, sockets, .. } in servers {
             let mut sockets = sockets.into_iter();
             for (share, listener) in shares.iter_mut().zip(listeners) {
-                let Security { grpc: tls, quic: config, gate } = security.clone();
+                let Security { grpc: tls, quic: config, resets, gate } = security.clone();
                 let socket = config.zip(sockets.next());
                 let socket = socket.map(|(config, socket)| CoreSocket {
                     socket,
                     config,
                     settings: quic,
+                    resets,
                     exchanges,
                 });
                 share.push(CoreListener { listener, tls, gate, settings, quic: socket });
@@ -204,8 +206,9 @@ impl BoundServer {
 pub(super) fn take_quic(listeners: &mut [CoreListener], core: CoreId) -> Vec<Listening> {
     let sockets = listeners.iter_mut().enumerate();
     let listening = sockets.filter_map(|(server, listener)| {
-        let CoreSocket { socket, config, settings, exchanges } = listener.quic.take()?;
-        let (endpoint, gate) = (settings::endpoint(core, settings), Arc::clone(&listener.gate));
+        let CoreSocket { socket, config, settings, resets, exchanges } = listener.quic.take()?;
+        let endpoint = settings::listening(core, settings, &resets);
+        let gate = Arc::clone(&listener.gate);
         Some(Listening { socket, server, endpoint, config, gate, exchanges })
     });
     listening.collect()

@@ -14,7 +14,7 @@ use super::tls::{self, ClientMaterial, ServerMaterial, TlsError};
 use super::watch::{Watched, Watcher};
 use crate::identity::{IdentityError, JwtCheck, JwtRules};
 use crate::link::Gate;
-use crate::link::quic::settings::{self, QuicSettings};
+use crate::link::quic::settings::{self, QuicSettings, ResetKey};
 use crate::trust::{IssuerKeys, IssuerOptions, KeyText};
 
 /// How a server's connections are secured from now on.
@@ -24,6 +24,8 @@ pub(super) struct Security {
     pub(super) grpc: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     /// QUIC; `None` where it is switched off.
     pub(super) quic: Option<Arc<ArcSwap<quinn_proto::ServerConfig>>>,
+    /// What ends connections over QUIC from before a restart.
+    pub(super) resets: ResetKey,
     /// Who is let in.
     pub(super) gate: Arc<Gate>,
 }
@@ -34,11 +36,11 @@ pub(super) fn of_server(
     server: &Server,
     watcher: &mut Watcher,
 ) -> Result<Security, StartError> {
-    let (grpc, quic) = tls_of(block, server, watcher)
+    let ((grpc, quic), resets) = tls_of(block, server, watcher)
         .map_err(|source| StartError::Tls { block: block.to_owned(), source })?;
     let gate = gate(&server.auth, &format!("services.{block}.auth"), watcher)
         .map_err(|source| StartError::Auth { block: block.to_owned(), source })?;
-    Ok(Security { grpc, quic, gate: Arc::new(gate) })
+    Ok(Security { grpc, quic, resets, gate: Arc::new(gate) })
 }
 
 /// What connections of a listener are accepted with, if with TLS; its files are watched. `place` is
@@ -61,8 +63,14 @@ pub(crate) fn listener_tls(
 type Swapped =
     (Option<Arc<ArcSwap<rustls::ServerConfig>>>, Option<Arc<ArcSwap<quinn_proto::ServerConfig>>>);
 
-fn tls_of(block: &str, server: &Server, watcher: &mut Watcher) -> Result<Swapped, TlsError> {
+fn tls_of(
+    block: &str,
+    server: &Server,
+    watcher: &mut Watcher,
+) -> Result<(Swapped, ResetKey), TlsError> {
     let material = server.tls.as_ref().map(ServerMaterial::read).transpose()?;
+    let resets = material.as_ref().map(ServerMaterial::reset_key).transpose()?;
+    let resets = resets.unwrap_or_else(ResetKey::known_to_all);
     let quic = if server.quic.enabled {
         let config = settings::server(tls::quic_server(material.as_ref())?, quic_settings(server));
         Some(Arc::new(ArcSwap::new(config.expect("the suites of QUIC are there"))))
@@ -70,7 +78,7 @@ fn tls_of(block: &str, server: &Server, watcher: &mut Watcher) -> Result<Swapped
         None
     };
     let (Some(tls), Some(material)) = (&server.tls, material) else {
-        return Ok((None, quic));
+        return Ok(((None, quic), resets));
     };
     let grpc = Arc::new(ArcSwap::new(tls::grpc_server(tls, &material)?));
     if ServerMaterial::is_in_files(tls) {
@@ -78,7 +86,7 @@ fn tls_of(block: &str, server: &Server, watcher: &mut Watcher) -> Result<Swapped
         let place = format!("services.{block}.tls");
         watcher.add(ServerFiles { place, tls: tls.clone(), material, grpc, quic });
     }
-    Ok((Some(grpc), quic))
+    Ok(((Some(grpc), quic), resets))
 }
 
 /// Certificates of a server and the authorities of its clients.

@@ -7,6 +7,7 @@ use rustls::{RootCertStore, SupportedProtocolVersion};
 use slim_config::{Certificates, ClientTls, Identity, ServerTls, TlsVersion};
 use thiserror::Error;
 
+use crate::link::quic::settings::ResetKey;
 use crate::link::quic::tls::{AcceptAny, quic_provider};
 use crate::trust::pem::{Pair, Pem, PemError, Shown};
 
@@ -56,6 +57,12 @@ impl ServerMaterial {
         let pair = Pair::read(&tls.identity)?;
         let client_ca = tls.client_ca.as_ref().map(|ca| Pem::authorities(KEYS, ca)).transpose()?;
         Ok(Self { pair, client_ca })
+    }
+
+    /// By what its peers are told, after a restart, that their connections are gone.
+    pub(super) fn reset_key(&self) -> Result<ResetKey, PemError> {
+        let (_, key) = self.pair.shown()?;
+        Ok(ResetKey::of(key.secret_der()))
     }
 
     /// Whether any of it can change.

@@ -11,7 +11,8 @@ Scenarios, all of them unless some are named:
                 moderates the group.
     kills       as `managed`, while slim-controller and each node are killed --kills times each, in
                 any order at random moments. Two operators create and delete channels and routes,
-                and add and remove participants, all the time.
+                and add and remove participants, all the time. In the end all that was acknowledged must be
+    kept, and the group take one more member, and let it go.
     flaps       as `peers`, while one node is killed --kills times.
 
 With --native, the example `group` of this project, each node has such a member too in `managed` and
@@ -227,9 +228,11 @@ async def missing_routes(run):
     # Meanwhile operators have gone on.
     there_now, gone_now = run.churn.wanted()
     wanted, unwanted = live | (there & there_now), gone & gone_now
-    at = lambda key: (*key[:3], endpoints[key[3]])
-    missing = [key for key in wanted if outline.get(key) != "APPLIED" or at(key) not in held]
-    missing += [("not", *key) for key in unwanted if key in outline or at(key) in held]
+    held_as = {key: (*key[:3], endpoints[key[3]]) for key in wanted | unwanted}
+    missing = [
+        key for key in wanted if outline.get(key) != "APPLIED" or held_as[key] not in held
+    ]
+    missing += [("not", *key) for key in unwanted if key in outline or held_as[key] in held]
     return f"{len(missing)} routes, such as {missing[:2]}" if missing else None
 
 
@@ -279,12 +282,31 @@ async def kills(run):
     await routes_are_applied(run)
     for fault in await run.churn.faults([run.channel]):
         run.must(False, fault)
-    participants = await network.operator.participants(run.channel)
-    invited = [member.name for member in run.members[1:]]
-    run.must(participants == invited, f"the group's participants are {participants}")
+    await one_comes_and_goes(run)
     journal = run.churn.journal
     result["changes"] = {"acknowledged": journal.acknowledged, "refused": journal.refused}
     return result
+
+
+async def one_comes_and_goes(run):
+    """The group that has gone through all that can still be managed."""
+    operator, invited = run.network.operator, [member.name for member in run.members[1:]]
+    participants = await operator.participants(run.channel)
+    run.must(participants == invited, f"the group's participants are {participants}")
+    late = await run.network.member(run.options.nodes - 1, "network/live/late")
+
+    async def added():
+        try:
+            await operator.add(run.channel, late.name)
+        except Refused as refused:
+            return str(refused)
+
+    await eventually("one more is added", added)
+    run.members.append(late)
+    await run.greet()
+    await operator.remove(run.channel, late.name)
+    participants = await operator.participants(run.channel)
+    run.must(participants == invited, f"after one has gone they are {participants}")
 
 
 async def flaps(run):

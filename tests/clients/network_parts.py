@@ -46,11 +46,13 @@ class Server(Process):
 
     async def listen(self):
         """Starts it. Returns when that was; it listens when this returns."""
-        is_ready = lambda: sum(self.ready in line for line in self.lines)
-        before, begun = is_ready(), time.time()
+        before, begun = self.times_ready(), time.time()
         await self.start(*self.command)
-        await self.until("listening", lambda: is_ready() > before, PATIENCE)
+        await self.until("listening", lambda: self.times_ready() > before, PATIENCE)
         return begun
+
+    def times_ready(self):
+        return sum(self.ready in line for line in self.lines)
 
     async def kill(self):
         """Ends it at once. Returns when that was."""
@@ -230,8 +232,8 @@ class Operator:
     async def outline(self):
         """(node, name, id, destination) and state of each route that is wanted."""
         routes = (await self.ask("route", "outline"))["routes"]
-        key = lambda route: (route["node"], route["name"], route["id"], route["destination"])
-        return {key(route): route["state"] for route in routes}
+        keys = ("node", "name", "id", "destination")
+        return {tuple(route[key] for key in keys): route["state"] for route in routes}
 
     async def routes(self, node):
         """(name, id, endpoint) of what a node reaches by others."""
@@ -349,8 +351,8 @@ class NativeMember(Process):
         own = heard.pop(self.name, [])
         echoes = [f"itself: {len(own)} for {len(self.sent)}"] * (len(own) > len(self.sent))
         foreign, errors = self.foreign + echoes, [each for each in self.lines if "-> Err" in each]
-        faults = lambda texts: {"count": len(texts), "first": texts[:10]}
         return {
             "name": self.name, "sent": {self.channel: self.sent}, "heard": {self.channel: heard},
-            "foreign": faults(foreign), "errors": faults(errors),
+            "foreign": {"count": len(foreign), "first": foreign[:10]},
+            "errors": {"count": len(errors), "first": errors[:10]},
         }

@@ -1,9 +1,11 @@
 //! How QUIC is spoken: windows, timers, packet sizes, TLS. The numbers are measured ones; see
 //! docs/architecture.md.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, Connection, Dir, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
@@ -49,14 +51,52 @@ const LANE_STREAMS: VarInt = VarInt::from_u32(LANES as u32);
 /// A connection is asked for signs of life several times before it is given up.
 const KEEPALIVES_PER_IDLE: u32 = 3;
 
-/// Settings of an endpoint on `core`.
+/// What a server tells peers with that still hold connections to what it was before it was killed
+/// (stateless resets). With the same key after a restart it ends those at once, which would else
+/// swallow what is sent until their idle timeout.
+#[derive(Clone)]
+pub struct ResetKey(Arc<hmac::Key>);
+
+impl ResetKey {
+    /// The key of a server that proves who it is by the private key `secret`, in DER.
+    pub fn of(secret: &[u8]) -> Self {
+        const PURPOSE: &[u8] = b"slim stateless reset";
+        let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let key = hmac::sign(&root, PURPOSE);
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())))
+    }
+
+    /// The key of a server whose certificate nobody checks, and which so has no secret that lasts.
+    /// Everybody knows it. To end a connection by it takes the connection's id too, of which 48 bits
+    /// are chance: who can read that on the way could as well pose as the server.
+    pub fn known_to_all() -> Self {
+        Self::of(&[])
+    }
+}
+
+impl fmt::Debug for ResetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResetKey(..)")
+    }
+}
+
+/// Settings of a listening endpoint on `core`.
+pub fn listening(core: CoreId, settings: QuicSettings, resets: &ResetKey) -> Arc<EndpointConfig> {
+    let key = Arc::clone(&resets.0);
+    Arc::new(configured(EndpointConfig::new(key), core, settings))
+}
+
+/// Settings of an endpoint on `core` that is gone with its connections.
 pub fn endpoint(core: CoreId, settings: QuicSettings) -> Arc<EndpointConfig> {
-    let mut config = EndpointConfig::default();
+    Arc::new(configured(EndpointConfig::default(), core, settings))
+}
+
+fn configured(mut config: EndpointConfig, core: CoreId, settings: QuicSettings) -> EndpointConfig {
     config.cid_generator(move || Box::new(CoreConnectionIds(core)));
     config
         .max_udp_payload_size(settings.mtu.max(MIN_UDP_PAYLOAD))
         .expect("the configuration allows 1200 to 65000");
-    Arc::new(config)
+    config
 }
 
 /// Peers may send us packets of an Ethernet path whatever we send ourselves.

@@ -9,7 +9,7 @@ use rustls::pki_types::PrivateKeyDer;
 
 use super::*;
 use crate::datapath::CoreId;
-use crate::link::quic::settings::{self, QuicSettings};
+use crate::link::quic::settings::{self, QuicSettings, ResetKey};
 use crate::link::quic::tls::{AcceptAny, quic_provider};
 
 /// Chance that can be had again: SplitMix64.
@@ -81,6 +81,7 @@ struct Talker {
     received: Vec<u8>,
     heard_all: bool,
     hang_up: bool,
+    lost: Option<ConnectionError>,
     gone: bool,
 }
 
@@ -112,6 +113,7 @@ impl Application for Talker {
             }
             Event::Stream(StreamEvent::Readable { .. }) => self.readable = true,
             Event::Stream(StreamEvent::Finished { .. }) => self.finished = true,
+            Event::ConnectionLost { reason } => self.lost = Some(reason),
             _ => {}
         }
     }
@@ -193,25 +195,44 @@ fn tls() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
     (Arc::new(server), Arc::new(client))
 }
 
+/// A listening transport whose resets are made with a secret.
+fn called(tls: Arc<rustls::ServerConfig>, secret: &[u8]) -> Transport {
+    let quic = QuicSettings::default();
+    let endpoint = settings::listening(CoreId(1), quic, &ResetKey::of(secret));
+    let server = settings::server(tls, quic).expect("a suite for QUIC");
+    Transport::new(endpoint, Some(server))
+}
+
 fn sides(now: Instant, texts: [&Bytes; 2]) -> [Side; 2] {
     let (server, client) = tls();
     let quic = QuicSettings::default();
-    let endpoint = |core| settings::endpoint(CoreId(core), quic);
-    let server = settings::server(server, quic).expect("a suite for QUIC");
     let client = settings::client(client, quic).expect("a suite for QUIC");
     let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
     let talker = |text: &Bytes| Talker { to_send: text.clone(), ..Talker::default() };
-    let mut caller = Transport::new(endpoint(0), None);
+    let mut caller = Transport::new(settings::endpoint(CoreId(0), quic), None);
     caller.connect(client, at(2), "node", now).expect("an address");
-    let called = Transport::new(endpoint(1), Some(server));
+    let called = called(server, b"secret");
     [
         Side { address: at(1), transport: caller, talker: talker(texts[0]) },
         Side { address: at(2), transport: called, talker: talker(texts[1]) },
     ]
 }
 
-/// Runs until nothing is left to do. The caller hangs up when both have heard all.
-fn run(seed: u64, texts: [&Bytes; 2]) -> [Side; 2] {
+/// What is to be done when neither side has anything to do now.
+enum Next {
+    /// Something was changed.
+    Again,
+    /// Time goes on.
+    Wait,
+    End,
+}
+
+/// Runs until `next` says so, or nothing is left to do. Returns how long that took by their clock.
+fn run(
+    seed: u64,
+    texts: [&Bytes; 2],
+    mut next: impl FnMut(&mut [Side; 2]) -> Next,
+) -> ([Side; 2], Duration) {
     const LONGEST: Duration = Duration::from_secs(300);
     let start = Instant::now();
     let mut network =
@@ -237,21 +258,30 @@ fn run(seed: u64, texts: [&Bytes; 2]) -> [Side; 2] {
         if busy {
             continue;
         }
-        if sides.iter().all(|side| side.talker.heard_all && side.talker.finished)
-            && !sides[0].talker.hang_up
-        {
-            sides[0].talker.hang_up = true;
-            sides[0].transport.touch(ConnectionHandle(0));
-            continue;
+        match next(&mut sides) {
+            Next::Again => continue,
+            Next::Wait => {}
+            Next::End => return (sides, network.now - start),
         }
         let timers = sides.iter().filter_map(|side| side.transport.deadline());
         let arrival = network.under_way.keys().next().map(|(at, _)| *at);
-        let Some(next) = timers.chain(arrival).min() else {
-            return sides;
+        let Some(event) = timers.chain(arrival).min() else {
+            return (sides, network.now - start);
         };
-        network.now = network.now.max(next);
+        network.now = network.now.max(event);
         assert!(network.now < start + LONGEST, "seed {seed}: it never ends");
     }
+}
+
+/// The caller hangs up when both have heard all.
+fn hang_up(sides: &mut [Side; 2]) -> Next {
+    let done = sides.iter().all(|side| side.talker.heard_all && side.talker.finished);
+    if !done || sides[0].talker.hang_up {
+        return Next::Wait;
+    }
+    sides[0].talker.hang_up = true;
+    sides[0].transport.touch(ConnectionHandle(0));
+    Next::Again
 }
 
 #[test]
@@ -261,12 +291,45 @@ fn two_transports_tell_each_other_all_whatever_is_lost_or_late() {
     // More than the windows of a stream hold, and little.
     let texts = [text(1_500_000, 3), text(20_000, 5)];
     for seed in 0..8 {
-        let [caller, called] = run(seed, [&texts[0], &texts[1]]);
+        let ([caller, called], _) = run(seed, [&texts[0], &texts[1]], hang_up);
         assert!(called.talker.received == texts[0], "seed {seed}");
         assert!(caller.talker.received == texts[1], "seed {seed}");
         for side in [caller, called] {
             assert!(side.talker.gone, "seed {seed}: a connection is left");
             assert_eq!(side.transport.deadline(), None, "seed {seed}: a timer is left");
         }
+    }
+}
+
+/// Why the caller's connection ends after the other side was killed and is back, and when.
+fn restarted(seed: u64, secret: &[u8]) -> (ConnectionError, Duration) {
+    let text = Bytes::from(vec![7; 1_500_000]);
+    let mut again = false;
+    let ([caller, _], took) = run(seed, [&text, &text], |[caller, called_side]| {
+        if caller.talker.lost.is_some() {
+            return Next::End;
+        }
+        if again || caller.talker.received.is_empty() {
+            return Next::Wait;
+        }
+        again = true;
+        called_side.transport = called(tls().0, secret);
+        called_side.talker = Talker::default();
+        Next::Again
+    });
+    (caller.talker.lost.expect("the connection has ended"), took)
+}
+
+#[test]
+fn a_server_that_is_back_ends_the_connections_of_before_at_once() {
+    let idle = QuicSettings::default().idle_timeout;
+    for seed in 0..8 {
+        let (reason, took) = restarted(seed, b"secret");
+        assert!(matches!(reason, ConnectionError::Reset), "seed {seed}: {reason}");
+        assert!(took < idle, "seed {seed}: {took:?}");
+        // Who does not know the secret cannot end them.
+        let (reason, took) = restarted(seed, b"another");
+        assert!(matches!(reason, ConnectionError::TimedOut), "seed {seed}: {reason}");
+        assert!(took >= idle, "seed {seed}: {took:?}");
     }
 }
