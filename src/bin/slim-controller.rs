@@ -128,6 +128,8 @@ fn settings(config: ControllerConfig) -> Settings {
         northbound: api(config.northbound),
         southbound: api(config.southbound),
         reconcilers: config.reconciler.threads as usize,
+        sweep: config.reconciler.sweep,
+        expire: config.reconciler.forget_nodes_after,
         ..Settings::default()
     }
 }

@@ -105,7 +105,9 @@ impl Reason {
             None => status.message().to_owned(),
         };
         let code = if cause.is_some() { Code::Unavailable } else { status.code() };
-        Self { reached: cause.is_none() && code != Code::Unavailable, code, text }
+        // What answers without a status of its own is something in between.
+        let in_between = status.message().starts_with("grpc-status header missing");
+        Self { reached: cause.is_none() && !in_between, code, text }
     }
 
     fn error(self, what: &'static str) -> Error {

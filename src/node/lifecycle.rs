@@ -133,7 +133,8 @@ async fn serve(config: &Config, telemetry: Option<&Telemetry>, reload: Reload<'_
             Ok(address) => Some(address),
             Err(error) => {
                 node.drain(std::future::ready(())).await;
-                return start_failed(&error.into());
+                let hint = "set `admin` to another IP:port, or to `none`";
+                return not_started(hint, &format_args!("admin: {error}"));
             }
         },
         None => None,
@@ -177,7 +178,7 @@ fn announce(config: &Config, node: &Node, admin: Option<SocketAddr>) {
     }
     match admin {
         Some(address) => {
-            info!(target: "slim", "admin ready: http://{address}/livez /readyz /metrics");
+            info!(target: "slim", "admin ready: http://{address}/livez /readyz /metrics /links /explain");
         }
         None => info!(target: "slim", "admin is switched off"),
     }

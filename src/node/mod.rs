@@ -169,7 +169,7 @@ impl Node {
         if agent::is_wanted(config) {
             let agents = agent::agents(config, &addresses, &mut watcher)?;
             let remotes = cores.iter().map(|core| core.remote.clone()).collect();
-            watcher.runtime().spawn(agent::run(agents, remotes));
+            watcher.runtime().spawn(agent::run(agents, remotes, addresses.clone()));
         }
         let watching = watcher.start()?;
         let observed = Observed::new(&cores, slow_log, Arc::clone(&watching.reloads));

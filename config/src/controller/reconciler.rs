@@ -1,18 +1,24 @@
+use std::time::Duration;
+
 use crate::value::Value;
 
 /// How routes are driven into nodes (`reconciler`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconciler {
-    /// `threads`, since 0.7 `maxNumOfParallelReconciles`: how many nodes are driven at the same
-    /// time, 1 to 10,000. Default 3.
+    /// `threads`, since 0.7 `maxNumOfParallelReconciles`: 1 to 10,000, default 3. It only shows in the
+    /// log: every node has a task of its own.
     pub threads: u32,
-    /// `maxRequeues`: how often a failure is tried again, 0 to 1,000,000. Default 15.
-    pub max_requeues: u32,
+    /// `sweepPeriod`: how often the routes of every node are compared with what it was told, above
+    /// zero; default `60s`. This program's own key.
+    pub sweep: Duration,
+    /// `forgetNodesAfter`: after how long without a stream a node is removed, above zero; default
+    /// never. This program's own key.
+    pub forget_nodes_after: Option<Duration>,
 }
 
 impl Default for Reconciler {
     fn default() -> Self {
-        Self { threads: 3, max_requeues: 15 }
+        Self { threads: 3, sweep: Duration::from_secs(60), forget_nodes_after: None }
     }
 }
 
@@ -29,12 +35,16 @@ pub(super) fn read(value: Value<'_>) -> (Option<Reconciler>, Option<Value<'_>>) 
         }
         None => section.optional("maxNumOfParallelReconciles", number),
     };
-    let max_requeues = section.optional("maxRequeues", |value| value.integer(0..=1_000_000_u32));
+    let why = "failures are tried again for ever, after ever longer pauses";
+    section.ineffective("maxRequeues", why, |value| value.integer(0..=1_000_000_u32));
+    let sweep = section.optional("sweepPeriod", Value::positive_duration);
+    let forget_nodes_after = section.optional("forgetNodesAfter", Value::positive_duration);
     let logging = section.child("logging");
     section.finish();
     let reconciler = Reconciler {
         threads: threads.or(parallel).unwrap_or(default.threads),
-        max_requeues: max_requeues.unwrap_or(default.max_requeues),
+        sweep: sweep.unwrap_or(default.sweep),
+        forget_nodes_after,
     };
     (Some(reconciler), logging)
 }

@@ -1,5 +1,7 @@
 //! Files of a controller: what loads, what it means, and what is refused.
 
+use std::time::Duration;
+
 use slim_config::controller::{ControllerConfig, Database, Loaded, Reconciler};
 use slim_config::{
     Auth, Certificates, Diagnostics, Identity, LogLevel, Profile, ServerTls, System, TlsVersion,
@@ -62,7 +64,7 @@ fn a_controller_without_a_file_has_the_documented_ports() {
     assert_eq!(config.northbound.address(), "localhost:50051");
     assert_eq!(config.southbound.address(), "localhost:50052");
     assert_eq!(config.log_level, LogLevel::Info);
-    assert_eq!(config.reconciler, Reconciler { threads: 3, max_requeues: 15 });
+    assert_eq!(config.reconciler, Reconciler::default());
     assert_eq!(config.database, Database::File("db/controlplane.redb".into()));
     assert_eq!((config.northbound.tls, config.northbound.auth), (None, Auth::None));
     assert_eq!(loaded("# nothing\n").config, loaded("northbound:\nlogging: {}\n").config);
@@ -332,9 +334,19 @@ fn of_several_blocks_the_outermost_decides() {
 }
 
 #[test]
+fn nodes_are_swept_and_forgotten_as_often_as_told() {
+    let text = "reconciler: { sweepPeriod: 5s, forgetNodesAfter: 1d }";
+    let read = config(text).reconciler;
+    assert_eq!(read.sweep, Duration::from_secs(5));
+    assert_eq!(read.forget_nodes_after, Some(Duration::from_secs(24 * 60 * 60)));
+    let warnings = warned("reconciler: { maxRequeues: 0 }");
+    assert_eq!(warnings[0].0, "reconciler.maxRequeues");
+}
+
+#[test]
 fn the_later_name_of_threads_is_read() {
-    let later = config("reconciler: { maxNumOfParallelReconciles: 1000, maxRequeues: 0 }");
-    assert_eq!(later.reconciler, Reconciler { threads: 1000, max_requeues: 0 });
+    let later = config("reconciler: { maxNumOfParallelReconciles: 1000 }");
+    assert_eq!(later.reconciler, Reconciler { threads: 1000, ..Reconciler::default() });
     let both = "reconciler: { threads: 2, maxNumOfParallelReconciles: 1000 }";
     assert_eq!(config(both).reconciler.threads, 2);
     let message = "has no effect: `threads` decides".to_owned();

@@ -109,6 +109,7 @@ impl Caller {
     ) -> Result<(), Error> {
         let ack = self.call(what, call)?;
         if ack.success {
+            ack.messages.iter().for_each(|message| note(message));
             return Ok(());
         }
         let code = tonic::Code::from_i32(ack.code.cast_signed());
@@ -119,6 +120,12 @@ impl Caller {
             code => Error::Call { what, reached: true, code: rpc_code(code), text: shown(said) },
         })
     }
+}
+
+/// What the controller says beside the answer; standard output keeps the documented form.
+#[expect(clippy::print_stderr, reason = "standard output is for results")]
+fn note(message: &str) {
+    eprintln!("note: {}", shown(message));
 }
 
 /// For answers that only say whether it was done.

@@ -33,8 +33,9 @@ struct Failure {
     message: String,
 }
 
-/// How long a new link may take before it is reported as failed. It is tried on all the same.
-const CONNECTING: Duration = Duration::from_secs(5);
+/// How long a new link may take before it is reported as failed; one that is refused is reported
+/// at once. It is tried on all the same.
+const CONNECTING: Duration = Duration::from_secs(3);
 
 /// How long a name may take to become known here that a controller knows already.
 const KNOWN: Duration = Duration::from_secs(3);
@@ -300,15 +301,15 @@ fn name_of(subscription: &Subscription) -> Result<TextName, String> {
     TextName::new([component_0, component_1, component_2], id).map_err(|error| error.to_string())
 }
 
-/// Waits until a link is open.
+/// Waits until a link is open, or has failed.
 async fn come_up(mut state: watch::Receiver<State>, deadline: Instant) -> Result<(), String> {
-    let open = state.wait_for(|state| *state == State::Open);
-    if tokio::time::timeout_at(deadline, open).await.is_ok_and(|open| open.is_ok()) {
-        return Ok(());
-    }
+    let tried = state.wait_for(|state| *state != State::Begun);
+    // The link may have been given up meanwhile.
+    let _ = tokio::time::timeout_at(deadline, tried).await;
     match &*state.borrow() {
+        State::Open => Ok(()),
         State::Down { reason } => Err(reason.clone()),
-        State::Begun | State::Open => Err("not connected yet".to_owned()),
+        State::Begun => Err("not connected yet".to_owned()),
     }
 }
 

@@ -1,4 +1,5 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slim_config::{Client, Endpoint};
@@ -16,6 +17,8 @@ pub(super) type ControllerId = usize;
 /// The links that controllers asked for, and what is reached by them.
 pub(super) struct Links {
     cores: Vec<Remote>,
+    /// Where this node itself listens.
+    own: Vec<SocketAddr>,
     held: Mutex<Held>,
 }
 
@@ -25,6 +28,8 @@ struct Held {
     /// By which names controllers call the endpoints of their links.
     ids: HashMap<(ControllerId, String), Endpoint>,
     begun: usize,
+    /// Endpoints that are this node itself. What is reached there is reached without a link.
+    own: HashSet<Endpoint>,
 }
 
 /// A link is kept while somebody wants it.
@@ -43,8 +48,8 @@ pub(super) struct Listed {
 }
 
 impl Links {
-    pub(super) fn new(cores: Vec<Remote>) -> Self {
-        Self { cores, held: Mutex::default() }
+    pub(super) fn new(cores: Vec<Remote>, own: Vec<SocketAddr>) -> Self {
+        Self { cores, own, held: Mutex::default() }
     }
 
     /// The cores that links may live on.
@@ -62,12 +67,35 @@ impl Links {
         id: &str,
         client: Client,
     ) -> Result<watch::Receiver<State>, String> {
+        if self.is_own(&client.endpoint).await {
+            let mut held = self.lock();
+            held.ids.insert((by, id.to_owned()), client.endpoint.clone());
+            held.own.insert(client.endpoint);
+            return Ok(watch::channel(State::Open).1);
+        }
         let (begin, state) = self.hold(by, id, client)?;
         if let Some((uplink, core)) = begin {
             let begun = self.cores[core].call(|local| uplink.begin(local)).await;
             begun.ok_or_else(|| "this node stops".to_owned())?;
         }
         Ok(state)
+    }
+
+    /// Whether an endpoint is this node itself, by the addresses of this machine.
+    async fn is_own(&self, endpoint: &Endpoint) -> bool {
+        let host = endpoint.host.trim_matches(['[', ']']);
+        if !self.own.iter().any(|own| own.port() == endpoint.port) {
+            return false;
+        }
+        let Ok(mut addresses) = tokio::net::lookup_host((host, endpoint.port)).await else {
+            return false;
+        };
+        addresses.any(|address| {
+            self.own.iter().any(|own| {
+                let every = own.ip().is_unspecified() && is_of_this_machine(address.ip());
+                own.port() == address.port() && (own.ip() == address.ip() || every)
+            })
+        })
     }
 
     #[expect(clippy::type_complexity, reason = "only between two functions of this file")]
@@ -127,6 +155,9 @@ impl Links {
     ) -> Result<(), String> {
         let mut held = self.lock();
         let endpoint = held.endpoint(by, id);
+        if endpoint.as_ref().is_some_and(|endpoint| held.own.contains(endpoint)) {
+            return Ok(());
+        }
         let link = endpoint.and_then(|endpoint| held.links.get_mut(&endpoint));
         let Some(link) = link else {
             return Err(format!("connection {id} not found"));
@@ -179,6 +210,11 @@ impl Links {
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Only addresses of this machine can be bound.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 impl Held {

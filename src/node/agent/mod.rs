@@ -115,8 +115,8 @@ fn registration<'a>(
     }
 }
 
-/// Serves controllers for as long as the node runs.
-pub(super) async fn run(agents: Vec<Agent>, cores: Vec<Remote>) {
+/// Serves controllers for as long as the node runs; `own` is where it listens.
+pub(super) async fn run(agents: Vec<Agent>, cores: Vec<Remote>, own: Vec<SocketAddr>) {
     let names = Arc::new(Names::new());
     let Some(first) = cores.first().cloned() else {
         return;
@@ -127,7 +127,7 @@ pub(super) async fn run(agents: Vec<Agent>, cores: Vec<Remote>) {
     for (service, agent) in agents.into_iter().enumerate() {
         let Agent { controllers, servers, tokens, registration } = agent;
         let commands = Arc::new(Commands {
-            links: Links::new(cores.clone()),
+            links: Links::new(cores.clone(), own.clone()),
             presence: presence.clone(),
             tokens,
         });
