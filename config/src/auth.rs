@@ -182,6 +182,15 @@ pub(crate) fn read_client(value: Value<'_>) -> Option<Auth> {
     })
 }
 
+/// The `auth` block of a client that is not of this machine's configuration: nothing of it may come
+/// from files.
+pub(crate) fn read_inline(value: Value<'_>) -> Option<Auth> {
+    read(value, &["basic", "bearer"], |kind, value| match kind {
+        0 => read_basic(value),
+        _ => read_bearer(value),
+    })
+}
+
 /// `controller.token_provider`.
 pub(crate) fn read_provider(value: Value<'_>) -> Option<TokenSource> {
     const KINDS: &[&str] = &["shared_secret", "static_jwt", "jwt"];

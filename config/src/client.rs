@@ -105,6 +105,8 @@ impl Client {
 
     /// A connection that a controller asks for, as its JSON. Members that releases put there as an
     /// example, such as timeouts and headers, are left aside; without `tls` the scheme decides.
+    /// Placeholders stand for nothing, and `auth` cannot name files: whoever may configure links
+    /// is not to be sent what is in them.
     ///
     /// # Errors
     /// [`Diagnostics`] if `endpoint`, `tls` or `auth` is wrong.
@@ -138,7 +140,7 @@ fn read_requested(value: Value<'_>) -> Option<Client> {
         Some(value) => tls::read_client(value)?,
         None => (endpoint.scheme != Scheme::Http).then(ClientTls::default),
     };
-    let auth = section.optional("auth", auth::read_client).unwrap_or_default();
+    let auth = section.optional("auth", auth::read_inline).unwrap_or_default();
     let native_first = endpoint.scheme != Scheme::Quic;
     Some(Client { tls, auth, native_first, ..Client::insecure(endpoint) })
 }

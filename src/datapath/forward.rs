@@ -100,6 +100,33 @@ impl Core {
         forwarded
     }
 
+    /// Delivers to this target alone what the node itself, by its link `from`, has to say there.
+    pub fn forward_to(
+        &mut self,
+        target: &Arc<Port>,
+        from: LinkId,
+        envelope: &Envelope,
+        now: Instant,
+    ) {
+        let (core, load) = (from.core, Load::of(envelope));
+        self.arrival(from, load);
+        let Self { config, counters, targets, .. } = self;
+        if target.framing().foreign(envelope.header.encoding).is_some() {
+            targets.foreign.push(Arc::clone(target));
+        } else {
+            targets.offer(target, load, core, config, counters);
+        }
+        let messages = u64::from(envelope.messages);
+        counters.received.add(messages);
+        counters.bytes_received.add(load.bytes as u64);
+        counters.deliveries.add(messages);
+        counters.matched.add(messages);
+        self.deliver(envelope, now);
+        if !self.targets.foreign.is_empty() {
+            self.deliver_transcoded(core, envelope, now);
+        }
+    }
+
     /// Whether a message without a target would have had one, had its sender another release.
     #[cold]
     fn unmatched(&mut self, header: &Header, messages: u64) -> Forwarded {

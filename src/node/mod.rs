@@ -25,6 +25,7 @@ use opentelemetry::metrics::Meter;
 use slim_config::{Auth, Config, Server};
 use slim_wire::Fault;
 use thiserror::Error;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument, info, info_span, warn};
 
 use self::core::{CoreHandle, CoreSpec, Step};
@@ -109,6 +110,8 @@ pub struct Node {
     ready: Arc<AtomicBool>,
     drain_timeout: Duration,
     uplinks: Vec<ConfiguredUplink>,
+    /// Ends what controllers do here.
+    managed: DropGuard,
     watching: Watching,
 }
 
@@ -166,10 +169,14 @@ impl Node {
                 places: places.clone(),
             })?);
         }
+        let managed = CancellationToken::new();
         if agent::is_wanted(config) {
             let agents = agent::agents(config, &addresses, &mut watcher)?;
             let remotes = cores.iter().map(|core| core.remote.clone()).collect();
-            watcher.runtime().spawn(agent::run(agents, remotes, addresses.clone()));
+            let names_per_link = config.limits.subscriptions_per_node;
+            let stop = managed.clone();
+            let run = agent::run(agents, remotes, addresses.clone(), names_per_link, stop);
+            watcher.runtime().spawn(run);
         }
         let watching = watcher.start()?;
         let observed = Observed::new(&cores, slow_log, Arc::clone(&watching.reloads));
@@ -182,6 +189,7 @@ impl Node {
             ready,
             drain_timeout,
             uplinks: configured(config, controls),
+            managed: managed.drop_guard(),
             watching,
         })
     }
@@ -214,6 +222,8 @@ impl Node {
     /// `runtime.drain_timeout`, or less if `hurry` resolves first.
     pub async fn drain(self, hurry: impl Future<Output = ()>) -> Drained {
         self.ready.store(false, Ordering::Relaxed);
+        // A node that stops is to be given no more routes and groups.
+        drop(self.managed);
         let span = info_span!(target: SPANS, "drain");
         let deadline = Instant::now() + self.drain_timeout;
         let lost = self.observed.lost();

@@ -201,7 +201,7 @@ impl Uplink {
         let mut last = LinkEnd { was_open: false, reason: "the host has no address".into() };
         for remote in addresses {
             let (opened, is_open) = oneshot::channel();
-            let (ended, has_ended) = oneshot::channel();
+            let (ended, mut has_ended) = oneshot::channel();
             dials.push(Dial {
                 remote,
                 server_name: name.clone(),
@@ -211,18 +211,23 @@ impl Uplink {
                 opened,
                 ended,
             });
-            let opening = async {
+            let mut opening = Opening { host, is_open };
+            let opened = async {
+                let is_open = &mut opening.is_open;
                 match patience {
                     Some(patience) => tokio::time::timeout(patience, is_open).await.ok()?.ok(),
                     None => is_open.await.ok(),
                 }
             };
-            last = match opening.await {
-                Some(link) => self.live(link, shown, host, has_ended).await,
-                None if patience.is_some() => {
-                    LinkEnd { was_open: false, reason: "QUIC: no answer in time".to_owned() }
-                }
-                None => has_ended.await.unwrap_or(last),
+            let opened = opened.await;
+            drop(opening);
+            last = match (opened, patience) {
+                (Some(link), _) => self.live(link, shown, host, has_ended).await,
+                (None, None) => has_ended.await.unwrap_or(last),
+                (None, Some(_)) => has_ended.try_recv().unwrap_or_else(|_| LinkEnd {
+                    was_open: false,
+                    reason: "QUIC: no answer in time".to_owned(),
+                }),
             };
             if last.was_open {
                 break;
@@ -252,6 +257,20 @@ impl Uplink {
         };
         drop(finish);
         ended.unwrap_or_else(|| LinkEnd { was_open: true, reason: "given up".to_owned() })
+    }
+}
+
+/// Waits for a link to be open. One that opens when nobody waits any more is ended.
+struct Opening<'a> {
+    host: &'a Host,
+    is_open: oneshot::Receiver<(LinkId, NodeLink)>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if let Ok((link, _)) = self.is_open.try_recv() {
+            drop(Finish { host: self.host, link });
+        }
     }
 }
 

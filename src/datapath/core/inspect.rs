@@ -119,11 +119,6 @@ impl Core {
         self.subscribers(channel).filter(|port| owners.contains(&port.id())).count()
     }
 
-    /// Clients of this node that have subscribed to the name, whatever the ids.
-    pub fn clients_of(&self, name: Prefix) -> usize {
-        self.subscribers(name).filter(|port| !port.is_node()).count()
-    }
-
     /// Whether somebody, here or on another node, is known by the name.
     pub fn is_known(&self, name: Prefix) -> bool {
         self.subscribers(name).next().is_some()

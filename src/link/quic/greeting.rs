@@ -96,6 +96,10 @@ impl Peer {
             );
             return Err(Fault::new(Incident::ProtocolBroken, CloseCode::Protocol, reason));
         }
+        if theirs.role == Role::App && matches!(self.origin, Origin::Dialed { .. }) {
+            let reason = "role: expected a node (1) where this node links to, got an app (0)";
+            return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));
+        }
         if theirs.role == Role::Node && theirs.node == turn.node {
             let reason = "node: expected another than this one, got a link to itself";
             return Err(Fault::new(Incident::LinkFailed, CloseCode::Protocol, reason));

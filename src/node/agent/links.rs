@@ -7,6 +7,7 @@ use slim_wire::TextName;
 use tokio::sync::watch;
 
 use crate::datapath::NodeLink;
+use crate::node::StartError;
 use crate::node::core::Remote;
 use crate::node::uplink::{State, Uplink, UplinkControl};
 use crate::node::watch::{Watcher, Watching};
@@ -19,6 +20,8 @@ pub(super) struct Links {
     cores: Vec<Remote>,
     /// Where this node itself listens.
     own: Vec<SocketAddr>,
+    /// Names that may be reached by one link (`limits.subscriptions_per_node`).
+    names_per_link: usize,
     held: Mutex<Held>,
 }
 
@@ -28,28 +31,38 @@ struct Held {
     /// By which names controllers call the endpoints of their links.
     ids: HashMap<(ControllerId, String), Endpoint>,
     begun: usize,
-    /// Endpoints that are this node itself. What is reached there is reached without a link.
-    own: HashSet<Endpoint>,
 }
 
 /// A link is kept while somebody wants it.
 struct Link {
-    control: UplinkControl,
+    /// As its controller calls it.
+    id: String,
     client: Client,
+    /// `None` if the endpoint is this node itself: its own clients are reached without a link.
+    begun: Option<Begun>,
     wanted_by: BTreeSet<ControllerId>,
     routes: HashMap<TextName, BTreeSet<ControllerId>>,
+    /// The routes have changed since the link was told.
+    dirty: bool,
+}
+
+struct Begun {
+    control: UplinkControl,
     _watching: Watching,
 }
 
 /// A link as it is listed.
 pub(super) struct Listed {
-    pub(super) endpoint: Endpoint,
+    pub(super) id: String,
     pub(super) names: Vec<TextName>,
 }
 
+/// Links that controllers may ask for.
+const LINKS: usize = 4096;
+
 impl Links {
-    pub(super) fn new(cores: Vec<Remote>, own: Vec<SocketAddr>) -> Self {
-        Self { cores, own, held: Mutex::default() }
+    pub(super) fn new(cores: Vec<Remote>, own: Vec<SocketAddr>, names_per_link: usize) -> Self {
+        Self { cores, own, names_per_link, held: Mutex::default() }
     }
 
     /// The cores that links may live on.
@@ -67,15 +80,11 @@ impl Links {
         id: &str,
         client: Client,
     ) -> Result<watch::Receiver<State>, String> {
-        if self.is_own(&client.endpoint).await {
-            let mut held = self.lock();
-            held.ids.insert((by, id.to_owned()), client.endpoint.clone());
-            held.own.insert(client.endpoint);
-            return Ok(watch::channel(State::Open).1);
-        }
-        let (begin, state) = self.hold(by, id, client)?;
-        if let Some((uplink, core)) = begin {
-            let begun = self.cores[core].call(|local| uplink.begin(local)).await;
+        let is_own = self.is_own(&client.endpoint).await;
+        let Hold { state, begin } = self.lock().hold(by, id, client, is_own)?;
+        if let Some((uplink, number)) = begin {
+            let core = &self.cores[number % self.cores.len()];
+            let begun = core.call(|local| uplink.begin(local)).await;
             begun.ok_or_else(|| "this node stops".to_owned())?;
         }
         Ok(state)
@@ -98,55 +107,18 @@ impl Links {
         })
     }
 
-    #[expect(clippy::type_complexity, reason = "only between two functions of this file")]
-    fn hold(
-        &self,
-        by: ControllerId,
-        id: &str,
-        client: Client,
-    ) -> Result<(Option<(Uplink, usize)>, watch::Receiver<State>), String> {
-        let endpoint = client.endpoint.clone();
-        let mut held = self.lock();
-        held.ids.insert((by, id.to_owned()), endpoint.clone());
-        if let Some(link) = held.links.get_mut(&endpoint)
-            && link.client == client
-        {
-            link.wanted_by.insert(by);
-            return Ok((None, link.control.state.clone()));
-        }
-        let failed = |error: crate::node::StartError| format!("{error}; {}", error.hint());
-        let mut watcher = Watcher::new().map_err(failed)?;
-        // With another configuration the link is begun anew, with the same routes.
-        let names: Vec<_> = held.links.get(&endpoint).into_iter().flat_map(Link::names).collect();
-        let (uplink, control) =
-            Uplink::new(&client, NodeLink::LastHop, "controller", names, &mut watcher)
-                .map_err(failed)?;
-        let state = control.state.clone();
-        let watching = watcher.start().map_err(failed)?;
-        let before = held.links.remove(&endpoint);
-        let (mut wanted_by, routes) =
-            before.map_or_else(Default::default, |link| (link.wanted_by, link.routes));
-        wanted_by.insert(by);
-        let link = Link { control, client, wanted_by, routes, _watching: watching };
-        held.links.insert(endpoint, link);
-        let core = held.begun % self.cores.len();
-        held.begun += 1;
-        Ok((Some((uplink, core)), state))
-    }
-
     /// Gives a link up that this controller no longer wants, unless another one does.
     pub(super) fn disconnect(&self, by: ControllerId, id: &str) {
         let mut held = self.lock();
         if let Some(endpoint) = held.endpoint(by, id) {
-            held.ids.retain(|(of, _), named| !(*of == by && *named == endpoint));
             held.release(by, &endpoint);
         }
     }
 
-    /// Has a name reached by a link.
+    /// Has a name reached by a link, from the next [`Links::publish`] on.
     ///
     /// # Errors
-    /// If there is no such link.
+    /// If there is no such link, or too much is reached by it.
     pub(super) fn set_route(
         &self,
         by: ControllerId,
@@ -155,25 +127,30 @@ impl Links {
     ) -> Result<(), String> {
         let mut held = self.lock();
         let endpoint = held.endpoint(by, id);
-        if endpoint.as_ref().is_some_and(|endpoint| held.own.contains(endpoint)) {
-            return Ok(());
-        }
-        let link = endpoint.and_then(|endpoint| held.links.get_mut(&endpoint));
-        let Some(link) = link else {
+        let Some(link) = endpoint.and_then(|endpoint| held.links.get_mut(&endpoint)) else {
             return Err(format!("connection {id} not found"));
         };
-        if link.routes.entry(name).or_default().insert(by) {
-            link.publish();
+        if link.routes.len() >= self.names_per_link && !link.routes.contains_key(&name) {
+            let limit = self.names_per_link;
+            return Err(format!("names of one link: expected at most {limit}"));
         }
+        link.dirty |= link.routes.entry(name).or_default().insert(by);
         Ok(())
     }
 
-    /// Has a name reached by a link no more. One that never was is no error.
+    /// Has a name reached by a link no more, from the next [`Links::publish`] on. One that never
+    /// was is no error.
     pub(super) fn delete_route(&self, by: ControllerId, id: &str, name: &TextName) {
         let mut held = self.lock();
         let endpoint = held.endpoint(by, id);
-        if let Some(link) = endpoint.and_then(|endpoint| held.links.get_mut(&endpoint)) {
-            link.forget(by, |route| route == name);
+        if let Some(link) = endpoint.and_then(|endpoint| held.links.get_mut(&endpoint))
+            && let Some(wanted_by) = link.routes.get_mut(name)
+        {
+            wanted_by.remove(&by);
+            if wanted_by.is_empty() {
+                link.routes.remove(name);
+                link.dirty = true;
+            }
         }
     }
 
@@ -186,22 +163,38 @@ impl Links {
     ) {
         let mut held = self.lock();
         let kept: HashSet<Endpoint> = ids.iter().filter_map(|id| held.endpoint(by, id)).collect();
-        let kept_routes: HashSet<(Endpoint, &TextName)> =
-            routes.iter().filter_map(|(id, name)| Some((held.endpoint(by, id)?, name))).collect();
+        let mut kept_routes: HashMap<Endpoint, HashSet<&TextName>> = HashMap::new();
+        for (id, name) in routes {
+            if let Some(endpoint) = held.endpoint(by, id) {
+                kept_routes.entry(endpoint).or_default().insert(name);
+            }
+        }
         let gone: Vec<_> =
             held.links.keys().filter(|endpoint| !kept.contains(*endpoint)).cloned().collect();
         gone.iter().for_each(|endpoint| held.release(by, endpoint));
         for (endpoint, link) in &mut held.links {
-            link.forget(by, |route| !kept_routes.contains(&(endpoint.clone(), route)));
+            let kept = kept_routes.get(endpoint);
+            link.forget(by, |route| !kept.is_some_and(|kept| kept.contains(route)));
+        }
+    }
+
+    /// Tells links what is reached by them, where that has changed.
+    pub(super) fn publish(&self) {
+        for link in self.lock().links.values_mut() {
+            if std::mem::take(&mut link.dirty)
+                && let Some(begun) = &link.begun
+            {
+                begun.control.routes.send_replace(Arc::new(link.routes.keys().cloned().collect()));
+            }
         }
     }
 
     /// All links, with what is reached by them.
     pub(super) fn list(&self) -> Vec<Listed> {
         let held = self.lock();
-        let listed = held.links.iter().map(|(endpoint, link)| Listed {
-            endpoint: endpoint.clone(),
-            names: link.names().collect(),
+        let listed = held.links.values().map(|link| Listed {
+            id: link.id.clone(),
+            names: link.routes.keys().cloned().collect(),
         });
         listed.collect()
     }
@@ -217,7 +210,52 @@ fn is_of_this_machine(address: IpAddr) -> bool {
     address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
+/// A link that is held for a controller.
+struct Hold {
+    state: watch::Receiver<State>,
+    /// One that has to be begun, and how many were before.
+    begin: Option<(Uplink, usize)>,
+}
+
 impl Held {
+    /// Holds a link for a controller.
+    fn hold(
+        &mut self,
+        by: ControllerId,
+        id: &str,
+        client: Client,
+        is_own: bool,
+    ) -> Result<Hold, String> {
+        let endpoint = client.endpoint.clone();
+        let known = self.links.get_mut(&endpoint);
+        if known.is_none() && self.links.len() >= LINKS {
+            return Err(format!("links of controllers: expected at most {LINKS}"));
+        }
+        if let Some(link) = self.links.get_mut(&endpoint)
+            && link.client == client
+        {
+            link.wanted_by.insert(by);
+            let state = link.state();
+            self.ids.insert((by, id.to_owned()), endpoint);
+            return Ok(Hold { state, begin: None });
+        }
+        // With another configuration the link is begun anew, with the same routes.
+        let names = self.links.get(&endpoint).map(|link| link.routes.keys().cloned().collect());
+        let begun = if is_own { None } else { Some(begin(&client, names.unwrap_or_default())?) };
+        let (uplink, begun) = begun.unzip();
+        let (mut wanted_by, routes) = match self.links.remove(&endpoint) {
+            Some(before) => (before.wanted_by, before.routes),
+            None => Default::default(),
+        };
+        wanted_by.insert(by);
+        let link = Link { id: id.to_owned(), client, begun, wanted_by, routes, dirty: false };
+        let state = link.state();
+        self.links.insert(endpoint.clone(), link);
+        self.ids.insert((by, id.to_owned()), endpoint);
+        self.begun += 1;
+        Ok(Hold { state, begin: uplink.map(|uplink| (uplink, self.begun)) })
+    }
+
     /// The endpoint that a controller means: by its own id for the link, or the endpoint itself.
     fn endpoint(&self, by: ControllerId, id: &str) -> Option<Endpoint> {
         let named = self.ids.get(&(by, id.to_owned())).cloned();
@@ -225,6 +263,7 @@ impl Held {
     }
 
     fn release(&mut self, by: ControllerId, endpoint: &Endpoint) {
+        self.ids.retain(|(of, _), named| !(*of == by && named == endpoint));
         if let Some(link) = self.links.get_mut(endpoint) {
             link.wanted_by.remove(&by);
             link.forget(by, |_| true);
@@ -233,6 +272,16 @@ impl Held {
             }
         }
     }
+}
+
+fn begin(client: &Client, names: Vec<TextName>) -> Result<(Uplink, Begun), String> {
+    let failed = |error: StartError| format!("{error}; {}", error.hint());
+    let mut watcher = Watcher::new().map_err(failed)?;
+    let (uplink, control) =
+        Uplink::new(client, NodeLink::LastHop, "controller", names, &mut watcher)
+            .map_err(failed)?;
+    let _watching = watcher.start().map_err(failed)?;
+    Ok((uplink, Begun { control, _watching }))
 }
 
 impl Link {
@@ -244,16 +293,14 @@ impl Link {
             }
             !wanted_by.is_empty()
         });
-        if self.routes.len() != before {
-            self.publish();
+        self.dirty |= self.routes.len() != before;
+    }
+
+    /// How it is from now on; this node itself is always reached.
+    fn state(&self) -> watch::Receiver<State> {
+        match &self.begun {
+            Some(begun) => begun.control.state.clone(),
+            None => watch::channel(State::Open).1,
         }
-    }
-
-    fn names(&self) -> impl Iterator<Item = TextName> {
-        self.routes.keys().cloned()
-    }
-
-    fn publish(&self) {
-        self.control.routes.send_replace(Arc::new(self.names().collect()));
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn subscriptions(commands: &Commands) -> Vec<SubscriptionEntry>
         }
     }
     for (number, link) in (0..).zip(commands.links.list()) {
-        let config = config_of(&link.endpoint.to_string());
+        let config = config_of(&link.id);
         for name in &link.names {
             let remote = vec![entry(number, ConnectionType::Remote, config.clone())];
             entry_of(name, Vec::new(), remote);
@@ -68,7 +68,7 @@ pub(super) async fn connections(commands: &Commands) -> Vec<ConnectionEntry> {
     }
     let wanted = (0..).zip(commands.links.list());
     entries.extend(wanted.map(|(number, link)| {
-        let config = config_of(&link.endpoint.to_string());
+        let config = config_of(&link.id);
         entry(number, ConnectionType::Remote, config)
     }));
     entries

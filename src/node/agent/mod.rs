@@ -20,6 +20,7 @@ use std::sync::Arc;
 use slim_compat_grpc::proto::southbound::ConnectionDetails;
 use slim_config::{Config, MetadataValue, Server, Service};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::commands::Commands;
@@ -115,8 +116,15 @@ fn registration<'a>(
     }
 }
 
-/// Serves controllers for as long as the node runs; `own` is where it listens.
-pub(super) async fn run(agents: Vec<Agent>, cores: Vec<Remote>, own: Vec<SocketAddr>) {
+/// Serves controllers until `stop`. `own` is where the node listens; so many names may be reached
+/// by one link that a controller asks for.
+pub(super) async fn run(
+    agents: Vec<Agent>,
+    cores: Vec<Remote>,
+    own: Vec<SocketAddr>,
+    names_per_link: usize,
+    stop: CancellationToken,
+) {
     let names = Arc::new(Names::new());
     let Some(first) = cores.first().cloned() else {
         return;
@@ -127,19 +135,21 @@ pub(super) async fn run(agents: Vec<Agent>, cores: Vec<Remote>, own: Vec<SocketA
     for (service, agent) in agents.into_iter().enumerate() {
         let Agent { controllers, servers, tokens, registration } = agent;
         let commands = Arc::new(Commands {
-            links: Links::new(cores.clone(), own.clone()),
+            links: Links::new(cores.clone(), own.clone(), names_per_link),
             presence: presence.clone(),
             tokens,
         });
         for server in servers {
-            tokio::spawn(server.serve(Arc::clone(&commands)));
+            tokio::spawn(server.serve(Arc::clone(&commands), stop.clone()));
         }
         for (index, controller) in controllers.into_iter().enumerate() {
             let (names, commands) = (Arc::clone(&names), Arc::clone(&commands));
             let registration = registration.clone();
             tracing::debug!(service, index, "controller configured");
+            let stop = stop.clone();
             tokio::spawn(async move {
-                keep_up(index, &controller, &registration, &names, &commands).await;
+                let kept_up = keep_up(index, &controller, &registration, &names, &commands);
+                stop.run_until_cancelled(kept_up).await;
             });
         }
     }
@@ -220,6 +230,7 @@ async fn live(
         Ok((taken > 1, reason))
     };
     tokio::select! {
+        biased;
         ended = listening => ended,
         Err(_) = reporting => Err("the stream takes no more".to_owned()),
     }

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slim_compat_grpc::Subscription;
 use slim_wire::{Id, TextName};
@@ -8,9 +8,12 @@ use tokio::sync::broadcast;
 /// The names that clients of this node have subscribed to, as controllers are told of them.
 pub(super) struct Names {
     /// Among how many families of releases each is known.
-    known: Mutex<HashMap<TextName, usize>>,
-    changes: broadcast::Sender<(Subscription, TextName)>,
+    known: Mutex<HashMap<Arc<TextName>, usize>>,
+    changes: broadcast::Sender<Change>,
 }
+
+/// A name that came or went.
+pub(super) type Change = (Subscription, Arc<TextName>);
 
 /// Changes that a controller may be behind before it is told everything anew.
 const CHANGES: usize = 4096;
@@ -21,12 +24,12 @@ impl Names {
     }
 
     /// Notes that the first client of some releases has subscribed, or that the last has gone.
-    pub(super) fn note(&self, change: Subscription, name: &TextName) {
+    pub(super) fn note(&self, change: Subscription, name: &Arc<TextName>) {
         let name = reported(name);
         let mut known = self.lock();
         let has_changed = match change {
             Subscription::Made => {
-                let count = known.entry(name.clone()).or_default();
+                let count = known.entry(Arc::clone(&name)).or_default();
                 *count += 1;
                 *count == 1
             }
@@ -46,23 +49,23 @@ impl Names {
     }
 
     /// All names, and what changes from now on.
-    pub(super) fn follow(&self) -> (Vec<TextName>, broadcast::Receiver<(Subscription, TextName)>) {
+    pub(super) fn follow(&self) -> (Vec<Arc<TextName>>, broadcast::Receiver<Change>) {
         let known = self.lock();
         (known.keys().cloned().collect(), self.changes.subscribe())
     }
 
     /// No reader or writer leaves the map in between two states.
-    fn lock(&self) -> MutexGuard<'_, HashMap<TextName, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<TextName>, usize>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A name as the control plane knows it. Its instances have 64 bits: wider ones are reached by
 /// the name without.
-fn reported(name: &TextName) -> TextName {
+fn reported(name: &Arc<TextName>) -> Arc<TextName> {
     match name.id().to_u64() {
-        Some(_) => name.clone(),
-        None => TextName::new(name.components(), Id::ANY).expect("it was a name before"),
+        Some(_) => Arc::clone(name),
+        None => TextName::new(name.components(), Id::ANY).expect("it was a name before").into(),
     }
 }
 
@@ -70,8 +73,8 @@ fn reported(name: &TextName) -> TextName {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> TextName {
-        text.parse().expect("a name")
+    fn name(text: &str) -> Arc<TextName> {
+        Arc::new(text.parse().expect("a name"))
     }
 
     #[test]
@@ -96,7 +99,7 @@ mod tests {
         let names = Names::new();
         for id in [1 << 64, 1 << 65] {
             let wide = TextName::new(["org", "ns", "app"], Id::new(id)).expect("a name");
-            names.note(Subscription::Made, &wide);
+            names.note(Subscription::Made, &Arc::new(wide));
         }
         assert_eq!(names.follow().0, [name("org/ns/app")]);
     }

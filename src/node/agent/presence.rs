@@ -8,11 +8,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use slim_compat_grpc::{CONTROLLER, D6, Dialect, Inbound};
+use slim_compat_grpc::{CONTROLLER, D6, Dialect, Inbound, Routed};
 use slim_wire::{Encoding, Envelope, Id, Space, TextName};
 
 use super::names::Names;
-use crate::datapath::{Core, Departure, Forwarded, Framing, LinkId};
+use crate::datapath::{Core, Departure, Framing, LinkId};
 use crate::link::Host;
 use crate::node::core::{Local, Remote};
 use crate::policy::Principal;
@@ -24,8 +24,12 @@ pub(super) struct Presence {
     pub(super) link: LinkId,
 }
 
-/// How often it is looked whether something has become true.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether something has become true: ever less often.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
+
+/// Names that are taken at a time before the core goes on with messages.
+const TURN_NAMES: usize = 256;
 
 /// What becomes of a request to an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +54,15 @@ impl Presence {
         holds: impl Fn(&Core) -> bool + Clone + Send + 'static,
     ) -> bool {
         let deadline = tokio::time::Instant::now() + limit;
+        let mut pause = FIRST_LOOK;
         loop {
             let holds = holds.clone();
             let look = self.core.call(move |local| holds(&local.host.core.borrow()));
             match look.await {
                 Some(true) => return true,
                 Some(false) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_LOOK);
                 }
                 Some(false) | None => return false,
             }
@@ -78,20 +84,17 @@ impl Presence {
 fn send(local: &Local, link: LinkId, to: &TextName, make: impl FnOnce(bool) -> Bytes) -> Sent {
     let mut core = local.host.core.borrow_mut();
     let owner = core.owner(Space::Native, &to.to_name());
-    let Some(is_native) = owner.map(|port| port.is_of_this_library()) else {
+    let Some(owner) = owner.map(Arc::clone) else {
         return Sent::Unknown;
     };
-    let message = make(is_native);
-    let header = match D6::read(&message) {
-        Ok(Inbound::Routed(routed)) => routed.header,
-        _ => unreachable!("what this node makes is a publish of release 0.6"),
+    let message = make(owner.is_of_this_library());
+    let Ok(Inbound::Routed(Routed { header, .. })) = D6::read(&message) else {
+        return Sent::Unknown;
     };
-    let forwarded = core.forward(link, &Envelope::single(header, message), Instant::now());
+    // To this client and no other: the token is of the kind that it takes.
+    core.forward_to(&owner, link, &Envelope::single(header, message), Instant::now());
     core.flush();
-    match forwarded {
-        Forwarded::Nowhere { .. } => Sent::Unknown,
-        Forwarded::One { .. } | Forwarded::Many => Sent::Queued,
-    }
+    Sent::Queued
 }
 
 fn open(local: &Local, names: Arc<Names>) -> LinkId {
@@ -110,7 +113,10 @@ fn open(local: &Local, names: Arc<Names>) -> LinkId {
 
 /// Until the node stops: what apps answer is not used, but must not pile up.
 async fn live(host: Rc<Host>, link: LinkId, own: TextName, names: Arc<Names>) {
-    loop {
+    for turn in 1.. {
+        if turn % TURN_NAMES == 0 {
+            tokio::task::yield_now().await;
+        }
         let told = poll_fn(|cx| {
             let mut core = host.core.borrow_mut();
             loop {

@@ -52,8 +52,8 @@ pub(super) fn bind(
 }
 
 impl BoundApi {
-    /// Serves until the node stops.
-    pub(super) async fn serve(self, commands: Arc<Commands>) {
+    /// Serves until `stop`.
+    pub(super) async fn serve(self, commands: Arc<Commands>, stop: CancellationToken) {
         let Self { socket, security } = self;
         let bound = socket
             .local_addr()
@@ -67,7 +67,6 @@ impl BoundApi {
         let service = ControllerServiceServer::new(Direct { commands })
             .max_decoding_message_size(MESSAGE_BYTES);
         let listener = Listener { address, socket, tls, gate };
-        let stop = CancellationToken::new();
         if let Err(error) = listener.serve(Routes::new(service), stop).await {
             error!(%error, "the node cannot be managed directly any more");
         }

@@ -54,20 +54,19 @@ impl Session {
         let product = Some(format!("slim-quic/{}", Version::NUMBER));
         let request = RegisterNodeRequest { node_id, connection_details, group_name, product };
         self.send(Payload::RegisterNodeRequest(request)).await?;
-        loop {
-            let (known, mut changes) = names.follow();
-            for known in known.chunks(CHUNK) {
-                self.tell(known.iter().map(|name| (Change::Made, name))).await?;
-            }
-            self.send(Payload::ReportsComplete(ReportsComplete {})).await?;
-            self.follow(&mut changes).await?;
+        let (known, mut changes) = names.follow();
+        for known in known.chunks(CHUNK) {
+            self.tell(known.iter().map(|name| (Change::Made, &**name))).await?;
         }
+        self.send(Payload::ReportsComplete(ReportsComplete {})).await?;
+        self.follow(&mut changes).await
     }
 
-    /// Tells of changes, until some were missed.
+    /// Tells of changes. Once some were missed the stream has to end: with the next registration the
+    /// controller forgets what is not reported again.
     async fn follow(
         &self,
-        changes: &mut broadcast::Receiver<(Change, TextName)>,
+        changes: &mut broadcast::Receiver<(Change, Arc<TextName>)>,
     ) -> Result<(), Closed> {
         loop {
             let first = tokio::select! {
@@ -80,11 +79,10 @@ impl Session {
                     while let (true, Ok(next)) = (batch.len() < CHUNK, changes.try_recv()) {
                         batch.push(next);
                     }
-                    self.tell(batch.iter().map(|(change, name)| (*change, name))).await?;
+                    self.tell(batch.iter().map(|(change, name)| (*change, &**name))).await?;
                 }
-                Err(RecvError::Lagged(_)) => return Ok(()),
-                // The node stops.
-                Err(RecvError::Closed) => return Err(Closed),
+                // Or the node stops.
+                Err(RecvError::Lagged(_) | RecvError::Closed) => return Err(Closed),
             }
         }
     }
@@ -123,8 +121,8 @@ impl Session {
         self.out.send(message).await.map_err(|_| Closed)
     }
 
-    /// Takes the next message of the controller. Commands are begun in the order in which they
-    /// come; each is answered when its result is known.
+    /// Takes the next message of the controller. Configuration is changed in the order of the
+    /// commands; each is answered when its result is known, and none waits for another's.
     pub(super) async fn take(&self, message: ControlMessage) -> Result<(), Closed> {
         let ControlMessage { message_id: id, payload } = message;
         let Ok(place) = Arc::clone(&self.under_way).acquire_owned().await else {

@@ -44,7 +44,10 @@ impl Tokens {
         let with = |token: String| HashMap::from([(IDENTITY.to_owned(), token)]);
         let now = SystemTime::now();
         Ok(match self {
-            Self::None => Default::default(),
+            Self::None => {
+                let reason = "expected one, got none: apps drop requests without a token";
+                return Err(IdentityError::config(reason));
+            }
             Self::Secret(tokens) => {
                 let native = tokens.native(now)?.to_string();
                 // A secret that release 0.6 cannot take is that of native apps.
