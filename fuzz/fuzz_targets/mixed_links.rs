@@ -366,6 +366,10 @@ impl Node {
 
     fn settle(&mut self) {
         for _ in 0..4 {
+            // What came while a submission was under way waits for it.
+            for link in &self.links {
+                self.cores[usize::from(link.id.core.0)].submit(link.id);
+            }
             self.cores.iter_mut().for_each(Core::flush);
             while self.postbox.step() {}
             for core in &mut self.cores {
