@@ -17,7 +17,7 @@ class Journal:
     def __init__(self):
         self.channels, self.participants, self.routes = {}, {}, {}
         self.acknowledged = self.unanswered_creations = 0
-        self.refused = {}
+        self.refused, self.contradictions = {}, []
 
     async def change(self, states, key, becomes, doing):
         """Has something done, and notes what is known of it then."""
@@ -29,10 +29,20 @@ class Journal:
         except Refused as refused:
             states[key] = before if refused.plain else self.MAYBE
             self.note(refused)
+            self.compare(refused, before, becomes, key)
             return False
         states[key] = becomes
         self.acknowledged += 1
         return True
+
+    def compare(self, refused, before, becomes, key):
+        """Whether an answer denies what was acknowledged before."""
+        known = {self.THERE: (self.GONE, "AlreadyExists"), self.GONE: (self.THERE, "NotFound")}
+        state, answer = known[becomes]
+        # It may be the moderator who is not found, while its node is away.
+        denied = f"code = {answer}" in str(refused) and "moderator" not in str(refused)
+        if before == state and denied:
+            self.contradictions.append(f"{key} is {before}, but {refused}")
 
     def note(self, refused):
         text = str(refused).partition("desc = ")[2] or str(refused)
@@ -173,7 +183,8 @@ class Churn:
         """What is not as acknowledged; `others` are channels that are there beside these."""
         journal, commands = self.journal, self.network.operator
         channels = await commands.channels()
-        faults = journal.faults("channel", journal.channels, channels)
+        faults = list(journal.contradictions)
+        faults += journal.faults("channel", journal.channels, channels)
         known = {*journal.channels, *others}
         unknown = [channel for channel in channels if channel not in known]
         if len(unknown) > journal.unanswered_creations:
