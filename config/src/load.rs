@@ -12,7 +12,7 @@ use crate::outline::Outline;
 use crate::policy::{self, Policy};
 use crate::profile::{self, Profile};
 use crate::runtime::{self, Runtime};
-use crate::server::Server;
+use crate::server::{Role, Server};
 use crate::service::{self, Controller, Dataplane, Service};
 use crate::sources::{self, SourceError, Sources, System};
 use crate::tracing::{self, Tracing};
@@ -191,7 +191,7 @@ fn read_root(root: Value<'_>) -> Option<Config> {
     section.finish();
     check_listeners(&root, admin.flatten());
     if profile == Profile::Hardened {
-        servers(&root).iter().for_each(profile::check_hardened);
+        check_hardened(&root);
     }
     Some(Config {
         tracing: tracing.unwrap_or_default(),
@@ -215,7 +215,9 @@ fn read_admin(value: Value<'_>) -> Option<Option<SocketAddr>> {
 fn check_listeners(root: &Value<'_>, admin: Option<SocketAddr>) {
     let mut taken: HashMap<SocketAddr, String> = HashMap::new();
     taken.extend(admin.map(|admin| (admin, "admin".to_owned())));
-    for endpoint in servers(root).iter().filter_map(|server| server.field("endpoint")) {
+    let planes = [Role::Dataplane, Role::Controller];
+    let servers = planes.iter().flat_map(|role| blocks(root, *role, "servers"));
+    for endpoint in servers.filter_map(|server| server.field("endpoint")) {
         let Kind::Text(text) = &endpoint.node.kind else {
             continue;
         };
@@ -237,12 +239,24 @@ fn check_listeners(root: &Value<'_>, admin: Option<SocketAddr>) {
     }
 }
 
-/// All server blocks as they stand in the file.
-fn servers<'a>(root: &Value<'a>) -> Vec<Value<'a>> {
+/// What the profile `hardened` asks of servers and of clients of controllers.
+fn check_hardened(root: &Value<'_>) {
+    for role in [Role::Dataplane, Role::Controller] {
+        for server in blocks(root, role, "servers") {
+            profile::check_server(&server, role);
+        }
+    }
+    blocks(root, Role::Controller, "clients").iter().for_each(profile::check_controller);
+}
+
+/// All blocks of one list of all services as they stand in the file.
+fn blocks<'a>(root: &Value<'a>, role: Role, list: &str) -> Vec<Value<'a>> {
+    let plane = match role {
+        Role::Dataplane => "dataplane",
+        Role::Controller => "controller",
+    };
     let services = root.field("services").into_iter();
     let services = services.flat_map(|services| services.fields());
-    let planes = services
-        .flat_map(|(_, service)| ["dataplane", "controller"].map(|plane| service.field(plane)));
-    let servers = planes.flatten().filter_map(|plane| plane.field("servers"));
-    servers.flat_map(|servers| servers.elements()).collect()
+    let lists = services.filter_map(|(_, service)| service.field(plane)?.field(list));
+    lists.flat_map(|list| list.elements()).collect()
 }

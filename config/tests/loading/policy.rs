@@ -319,6 +319,63 @@ fn servers_of_the_controller_are_held_to_the_same() {
     assert_error(&text, key, "not with `profile: hardened`", "or listen on 127.0.0.1");
 }
 
+/// The errors of a hardened file with this block under `controller`, as keys.
+fn hardened_controller_errors(block: &str) -> Vec<String> {
+    let text = with_top(&format!("    controller: {block}\nprofile: hardened"))
+        .replace("0.0.0.0:46357", "127.0.0.1:46357");
+    match parse(&text) {
+        Ok(_) => Vec::new(),
+        Err(found) => found.errors().map(|error| error.key.clone()).collect(),
+    }
+}
+
+#[test]
+fn a_hardened_node_is_managed_only_by_those_who_show_who_they_are_even_from_its_own_machine() {
+    let controller = "services.slim/0.controller.servers[0]";
+    let (insecure, auth) = (format!("{controller}.tls.insecure"), format!("{controller}.auth"));
+    let password = "auth: {basic: {username: u, password: p}}";
+    let certificate = "cert_file: c, key_file: k";
+    for (server, expected) in [
+        ("endpoint: \"127.0.0.1:2\", tls: {insecure: true}".to_owned(), vec![&auth]),
+        ("endpoint: \"[::1]:2\", auth: none, tls: {insecure: true}".to_owned(), vec![&auth]),
+        (format!("endpoint: \"127.0.0.1:2\", tls: {{{certificate}}}"), vec![&auth]),
+        (format!("endpoint: \"127.0.0.1:2\", tls: {{insecure: true}}, {password}"), vec![]),
+        (format!("endpoint: \"127.0.0.1:2\", tls: {{{certificate}, client_ca_file: a}}"), vec![]),
+        ("endpoint: \"0.0.0.0:2\", tls: {insecure: true}".to_owned(), vec![&auth, &insecure]),
+        (format!("endpoint: \"0.0.0.0:2\", tls: {{{certificate}}}, {password}"), vec![]),
+    ] {
+        let mut found = hardened_controller_errors(&format!("{{servers: [{{{server}}}]}}"));
+        found.sort();
+        let expected: Vec<_> = expected.into_iter().cloned().collect();
+        assert_eq!(found, expected, "{server}");
+    }
+}
+
+#[test]
+fn a_hardened_node_reaches_controllers_on_other_machines_over_tls_that_is_checked() {
+    let tls = "services.slim/0.controller.clients[0].tls";
+    let (insecure, unchecked) = (format!("{tls}.insecure"), format!("{tls}.insecure_skip_verify"));
+    for (endpoint, tls, expected) in [
+        ("http://controller.example:1", "tls: {insecure: true}", vec![&insecure]),
+        ("https://10.0.0.1:1", "tls: {insecure: true}", vec![&insecure]),
+        ("http://[2001:db8::1]:1", "tls: {insecure: true}", vec![&insecure]),
+        ("http://localhost.example:1", "tls: {insecure: true}", vec![&insecure]),
+        ("https://10.0.0.1:1", "tls: {insecure_skip_verify: true}", vec![&unchecked]),
+        ("http://10.0.0.1:1", "tls: {insecure: true, ca_file: a}", vec![]),
+        ("https://10.0.0.1:1", "tls: {ca_file: a}", vec![]),
+        ("https://controller.example:1", "tls: {}", vec![]),
+        ("https://controller.example:1", "connect_timeout: 1s", vec![]),
+        ("http://localhost:1", "tls: {insecure: true}", vec![]),
+        ("http://LOCALHOST:1", "tls: {insecure: true}", vec![]),
+        ("http://127.3.2.1:1", "tls: {insecure: true}", vec![]),
+        ("http://[::1]:1", "tls: {insecure: true}", vec![]),
+    ] {
+        let clients = format!("{{clients: [{{endpoint: \"{endpoint}\", {tls}}}]}}");
+        let expected: Vec<_> = expected.into_iter().cloned().collect();
+        assert_eq!(hardened_controller_errors(&clients), expected, "{clients}");
+    }
+}
+
 #[test]
 fn no_finding_shows_what_a_placeholder_stands_for() {
     const SECRET: &str = "hunter2/*/x";
