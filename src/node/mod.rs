@@ -175,7 +175,8 @@ impl Node {
             let remotes = cores.iter().map(|core| core.remote.clone()).collect();
             let names_per_link = config.limits.subscriptions_per_node;
             let stop = managed.clone();
-            let run = agent::run(agents, remotes, addresses.clone(), names_per_link, stop);
+            let own = addresses.clone();
+            let run = agent::run(agents, remotes, own, names_per_link, watcher.more(), stop);
             watcher.runtime().spawn(run);
         }
         let watching = watcher.start()?;

@@ -276,6 +276,10 @@ impl<C: Send + Sync> Watched for ClientFiles<C> {
         &self.place
     }
 
+    fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.config) > 1
+    }
+
     fn look(&mut self) -> Result<bool, String> {
         let material = ClientMaterial::read(&self.tls).map_err(|error| error.to_string())?;
         if material == self.material {

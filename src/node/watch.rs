@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
@@ -27,6 +27,11 @@ pub(super) trait Watched: Send {
     /// # Errors
     /// Why it cannot be used; all stays as it was.
     fn look(&mut self) -> Result<bool, String>;
+
+    /// Whether somebody still uses what is made from the files.
+    fn is_wanted(&self) -> bool {
+        true
+    }
 }
 
 /// How often what files hold was replaced.
@@ -53,6 +58,27 @@ pub(crate) struct Watcher {
     runtime: Option<Runtime>,
     watched: Vec<Box<dyn Watched>>,
     has_tasks: bool,
+    more: (MoreWatched, mpsc::UnboundedReceiver<Vec<Box<dyn Watched>>>),
+}
+
+/// Has the thread of a watcher look at more files than it was started with.
+#[derive(Clone)]
+pub(crate) struct MoreWatched(mpsc::UnboundedSender<Vec<Box<dyn Watched>>>);
+
+impl MoreWatched {
+    /// Makes something that has files to be looked at from now on, for as long as it is wanted.
+    pub(crate) fn with<T, E>(
+        &self,
+        make: impl FnOnce(&mut Watcher) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (unused, receiver) = mpsc::unbounded_channel();
+        let more = (Self(unused), receiver);
+        let mut watcher = Watcher { runtime: None, watched: Vec::new(), has_tasks: false, more };
+        let made = make(&mut watcher)?;
+        // Without the thread the node is stopping.
+        let _ = self.0.send(std::mem::take(&mut watcher.watched));
+        Ok(made)
+    }
 }
 
 /// The watcher's thread; it ends soon after this is dropped.
@@ -73,7 +99,15 @@ impl Watcher {
     pub(crate) fn new() -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let system = |source| StartError::System { what: "the runtime of the watcher", source };
-        Ok(Self { runtime: Some(runtime.map_err(system)?), watched: Vec::new(), has_tasks: false })
+        let runtime = Some(runtime.map_err(system)?);
+        let (more, receiver) = mpsc::unbounded_channel();
+        let more = (MoreWatched(more), receiver);
+        Ok(Self { runtime, watched: Vec::new(), has_tasks: false, more })
+    }
+
+    /// By which more files can be looked at once the thread runs.
+    pub(crate) fn more(&self) -> MoreWatched {
+        self.more.0.clone()
     }
 
     /// Has files looked at from now on.
@@ -98,11 +132,13 @@ impl Watcher {
         let items = items.map(|watched| Item { watched, failed: None }).collect();
         let (stop, counts) = (CancellationToken::new(), Arc::clone(&reloads));
         let asked = Arc::clone(&now);
+        let more = std::mem::replace(&mut self.more.1, mpsc::unbounded_channel().1);
         let stopped = stop.clone();
         std::thread::Builder::new()
             .name("slim-watch".into())
             .spawn(move || {
-                runtime.block_on(stopped.run_until_cancelled(watch(items, &counts.files, &asked)));
+                let watch = watch(items, more, &counts.files, &asked);
+                runtime.block_on(stopped.run_until_cancelled(watch));
                 // A task may be waiting for a name to be looked up.
                 runtime.shutdown_background();
             })
@@ -126,14 +162,24 @@ struct Item {
     failed: Option<String>,
 }
 
-async fn watch(mut items: Vec<Item>, reloads: &Outcomes, asked: &Notify) {
+async fn watch(
+    mut items: Vec<Item>,
+    mut more: mpsc::UnboundedReceiver<Vec<Box<dyn Watched>>>,
+    reloads: &Outcomes,
+    asked: &Notify,
+) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = looks.tick() => {}
             () = asked.notified() => {}
+            Some(more) = more.recv() => {
+                items.extend(more.into_iter().map(|watched| Item { watched, failed: None }));
+                continue;
+            }
         }
+        items.retain(|item| item.watched.is_wanted());
         for item in &mut items {
             item.look(reloads);
         }

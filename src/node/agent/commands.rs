@@ -38,10 +38,10 @@ struct Failure {
 const CONNECTING: Duration = Duration::from_secs(3);
 
 /// How long a name may take to become known here that a controller knows already.
-const KNOWN: Duration = Duration::from_secs(3);
+const KNOWN: Duration = Duration::from_secs(4);
 
-/// How long an app may take to do what a group request asks for; controllers wait for 10 s.
-const DONE: Duration = Duration::from_secs(8);
+/// How long an app may take to do what a group request asks for. Controllers wait for 10 s in all.
+const DONE: Duration = Duration::from_secs(5);
 
 fn not_found(message: String) -> Failure {
     Failure { code: Code::NotFound, message }
@@ -132,7 +132,8 @@ impl Commands {
         self.links.retain(by, &ids, &routes.collect());
     }
 
-    /// Has an app of this node begin a group.
+    /// Has an app of this node begin a group. That it did cannot be seen from here: it subscribes to
+    /// the channel with the first invitation.
     pub(super) async fn create_channel(
         &self,
         request: &str,

@@ -10,7 +10,7 @@ use crate::datapath::NodeLink;
 use crate::node::StartError;
 use crate::node::core::Remote;
 use crate::node::uplink::{State, Uplink, UplinkControl};
-use crate::node::watch::{Watcher, Watching};
+use crate::node::watch::MoreWatched;
 
 /// Which controller of this node asked for something.
 pub(super) type ControllerId = usize;
@@ -22,6 +22,7 @@ pub(super) struct Links {
     own: Vec<SocketAddr>,
     /// Names that may be reached by one link (`limits.subscriptions_per_node`).
     names_per_link: usize,
+    watched: MoreWatched,
     held: Mutex<Held>,
 }
 
@@ -39,16 +40,11 @@ struct Link {
     id: String,
     client: Client,
     /// `None` if the endpoint is this node itself: its own clients are reached without a link.
-    begun: Option<Begun>,
+    begun: Option<UplinkControl>,
     wanted_by: BTreeSet<ControllerId>,
     routes: HashMap<TextName, BTreeSet<ControllerId>>,
     /// The routes have changed since the link was told.
     dirty: bool,
-}
-
-struct Begun {
-    control: UplinkControl,
-    _watching: Watching,
 }
 
 /// A link as it is listed.
@@ -61,8 +57,14 @@ pub(super) struct Listed {
 const LINKS: usize = 4096;
 
 impl Links {
-    pub(super) fn new(cores: Vec<Remote>, own: Vec<SocketAddr>, names_per_link: usize) -> Self {
-        Self { cores, own, names_per_link, held: Mutex::default() }
+    /// Whose files are looked at by way of `watched`.
+    pub(super) fn new(
+        cores: Vec<Remote>,
+        own: Vec<SocketAddr>,
+        names_per_link: usize,
+        watched: MoreWatched,
+    ) -> Self {
+        Self { cores, own, names_per_link, watched, held: Mutex::default() }
     }
 
     /// The cores that links may live on.
@@ -81,7 +83,8 @@ impl Links {
         client: Client,
     ) -> Result<watch::Receiver<State>, String> {
         let is_own = self.is_own(&client.endpoint).await;
-        let Hold { state, begin } = self.lock().hold(by, id, client, is_own)?;
+        let Hold { state, begin } =
+            self.lock().hold(by, id, client, (!is_own).then_some(&self.watched))?;
         if let Some((uplink, number)) = begin {
             let core = &self.cores[number % self.cores.len()];
             let begun = core.call(|local| uplink.begin(local)).await;
@@ -184,7 +187,7 @@ impl Links {
             if std::mem::take(&mut link.dirty)
                 && let Some(begun) = &link.begun
             {
-                begun.control.routes.send_replace(Arc::new(link.routes.keys().cloned().collect()));
+                begun.routes.send_replace(Arc::new(link.routes.keys().cloned().collect()));
             }
         }
     }
@@ -218,13 +221,13 @@ struct Hold {
 }
 
 impl Held {
-    /// Holds a link for a controller.
+    /// Holds a link for a controller, with its files `watched` unless it leads to this node itself.
     fn hold(
         &mut self,
         by: ControllerId,
         id: &str,
         client: Client,
-        is_own: bool,
+        watched: Option<&MoreWatched>,
     ) -> Result<Hold, String> {
         let endpoint = client.endpoint.clone();
         let known = self.links.get_mut(&endpoint);
@@ -241,8 +244,8 @@ impl Held {
         }
         // With another configuration the link is begun anew, with the same routes.
         let names = self.links.get(&endpoint).map(|link| link.routes.keys().cloned().collect());
-        let begun = if is_own { None } else { Some(begin(&client, names.unwrap_or_default())?) };
-        let (uplink, begun) = begun.unzip();
+        let begun = watched.map(|watched| begin(&client, names.unwrap_or_default(), watched));
+        let (uplink, begun) = begun.transpose()?.unzip();
         let (mut wanted_by, routes) = match self.links.remove(&endpoint) {
             Some(before) => (before.wanted_by, before.routes),
             None => Default::default(),
@@ -274,14 +277,14 @@ impl Held {
     }
 }
 
-fn begin(client: &Client, names: Vec<TextName>) -> Result<(Uplink, Begun), String> {
-    let failed = |error: StartError| format!("{error}; {}", error.hint());
-    let mut watcher = Watcher::new().map_err(failed)?;
-    let (uplink, control) =
-        Uplink::new(client, NodeLink::LastHop, "controller", names, &mut watcher)
-            .map_err(failed)?;
-    let _watching = watcher.start().map_err(failed)?;
-    Ok((uplink, Begun { control, _watching }))
+fn begin(
+    client: &Client,
+    names: Vec<TextName>,
+    watched: &MoreWatched,
+) -> Result<(Uplink, UplinkControl), String> {
+    let begun = watched
+        .with(|watcher| Uplink::new(client, NodeLink::LastHop, "controller", names, watcher));
+    begun.map_err(|error: StartError| format!("{error}; {}", error.hint()))
 }
 
 impl Link {
@@ -299,7 +302,7 @@ impl Link {
     /// How it is from now on; this node itself is always reached.
     fn state(&self) -> watch::Receiver<State> {
         match &self.begun {
-            Some(begun) => begun.control.state.clone(),
+            Some(begun) => begun.state.clone(),
             None => watch::channel(State::Open).1,
         }
     }

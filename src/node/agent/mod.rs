@@ -34,7 +34,7 @@ use self::tokens::Tokens;
 use super::StartError;
 use super::core::Remote;
 use super::uplink::pauses;
-use super::watch::Watcher;
+use super::watch::{MoreWatched, Watcher};
 
 /// The controllers of one service, and where it is managed directly.
 pub(super) struct Agent {
@@ -117,12 +117,13 @@ fn registration<'a>(
 }
 
 /// Serves controllers until `stop`. `own` is where the node listens; so many names may be reached
-/// by one link that a controller asks for.
+/// by one link that a controller asks for, whose files are looked at by way of `watched`.
 pub(super) async fn run(
     agents: Vec<Agent>,
     cores: Vec<Remote>,
     own: Vec<SocketAddr>,
     names_per_link: usize,
+    watched: MoreWatched,
     stop: CancellationToken,
 ) {
     let names = Arc::new(Names::new());
@@ -135,7 +136,7 @@ pub(super) async fn run(
     for (service, agent) in agents.into_iter().enumerate() {
         let Agent { controllers, servers, tokens, registration } = agent;
         let commands = Arc::new(Commands {
-            links: Links::new(cores.clone(), own.clone(), names_per_link),
+            links: Links::new(cores.clone(), own.clone(), names_per_link, watched.clone()),
             presence: presence.clone(),
             tokens,
         });
