@@ -47,9 +47,11 @@ pub enum Framing {
     Node(u64, NodeLink),
     /// A node over gRPC: as for published clients.
     PublishedNode {
-        /// It is of this kind, and began the link: what comes from it goes to no further node,
+        /// Its number, if it is of this kind: it may have native links too.
+        node: Option<u64>,
+        /// What comes from it goes to no further node. So it is if one of this kind began the link,
         /// since release 0.6 has no limit on how far a message goes.
-        of_this_kind: bool,
+        ends_here: bool,
     },
 }
 
@@ -71,7 +73,7 @@ impl Framing {
     pub(super) const fn ends_here(self) -> bool {
         match self {
             Self::Node(_, link) => !matches!(link, NodeLink::Transit),
-            Self::PublishedNode { of_this_kind } => of_this_kind,
+            Self::PublishedNode { ends_here, .. } => ends_here,
             Self::Grpc | Self::Native => false,
         }
     }
@@ -80,7 +82,8 @@ impl Framing {
     pub(super) const fn node(self) -> Option<u64> {
         match self {
             Self::Node(node, _) => Some(node),
-            Self::Grpc | Self::Native | Self::PublishedNode { .. } => None,
+            Self::PublishedNode { node, .. } => node,
+            Self::Grpc | Self::Native => None,
         }
     }
 
@@ -221,7 +224,7 @@ impl Port {
     pub(super) fn is_transit(&self) -> bool {
         matches!(
             self.framing,
-            Framing::Node(_, NodeLink::Transit) | Framing::PublishedNode { of_this_kind: false }
+            Framing::Node(_, NodeLink::Transit) | Framing::PublishedNode { ends_here: false, .. }
         )
     }
 

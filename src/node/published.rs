@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::uplink::State;
+use crate::datapath::NodeLink;
 use crate::link::Host;
 use crate::link::grpc::{PublishedNode, PublishedRelease, serve_uplink};
 use crate::link::quic::LinkEnd;
@@ -64,7 +65,12 @@ fn request(client: &Client) -> Request<()> {
 }
 
 impl Published {
-    pub(super) fn new(client: &Client, tls: Option<Arc<ArcSwap<ClientConfig>>>) -> Self {
+    /// `kind` is what the link is if the node is of this kind after all.
+    pub(super) fn new(
+        client: &Client,
+        kind: NodeLink,
+        tls: Option<Arc<ArcSwap<ClientConfig>>>,
+    ) -> Self {
         let node = PublishedNode {
             release: match client.release {
                 Release::V0_6 => PublishedRelease::V0_6,
@@ -73,6 +79,7 @@ impl Published {
             request: request(client),
             routes: fixed([]),
             announce: client.announce,
+            kind,
             keepalive: match client.keepalive {
                 Some(keepalive) => [keepalive.http2, keepalive.timeout],
                 None => KEEP_ALIVE,

@@ -12,6 +12,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use quinn_proto::ClientConfig;
 use slim_config::{Client, Config, Scheme, Service};
 use slim_wire::{Encoding, TextName};
+use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -127,7 +128,7 @@ impl Uplink {
             .transpose()?;
         let published = (!speaks_quic).then(|| {
             let tls = security::of_published(client, watcher).map_err(failed)?;
-            Ok::<_, StartError>(Published::new(client, tls))
+            Ok::<_, StartError>(Published::new(client, kind, tls))
         });
         let published = published.transpose()?;
         let credentials = Credentials::of(&client.auth)
@@ -165,8 +166,10 @@ impl Uplink {
     /// One life of the link.
     async fn once(&self, shown: &str, host: &Rc<Host>, dials: &Dials) -> std::io::Result<LinkEnd> {
         if let Some(config) = &self.way.native {
+            let listened = self.way.published.is_none() || self.knock().await;
             let ended = self.native(config, shown, host, dials).await?;
-            if ended.was_open || self.way.published.is_none() {
+            // A node that has come up meanwhile has QUIC, maybe; it is tried again before gRPC is.
+            if ended.was_open || self.way.published.is_none() || !listened {
                 return Ok(ended);
             }
         }
@@ -182,6 +185,13 @@ impl Uplink {
             }
             None => Ok(LinkEnd { was_open: false, reason: "nothing to speak".to_owned() }),
         }
+    }
+
+    /// Whether somebody accepts connections there, as a node of any kind does.
+    async fn knock(&self) -> bool {
+        let Way { host, port, .. } = &*self.way;
+        let connecting = TcpStream::connect((host.as_str(), *port));
+        tokio::time::timeout(NATIVE_FIRST, connecting).await.is_ok_and(|knocked| knocked.is_ok())
     }
 
     /// One life of the link over QUIC, at the first of the host's addresses that answers.

@@ -147,6 +147,10 @@ class Run:
             self.must(server.alive(), f"{server.label} ended by itself; {server.told()[-3:]}")
             told = [line for line in server.told() if "panicked" in line]
             self.must(not told, f"{server.label}: {told}")
+        # The package drops what comes back to its sender, and what comes twice.
+        for member in self.members:
+            echoes = [line for line in member.logged() if "message from self" in line]
+            self.must(not echoes, f"{member.label}: {len(echoes)} of its messages came back to it")
 
 
 async def exactly_once(run):

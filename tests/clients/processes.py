@@ -74,11 +74,14 @@ class Process:
     async def line(self, line, seconds=30, times=1):
         await self.until(repr(line), lambda: self.count(line) >= times, seconds)
 
+    def logged(self):
+        """The lines of its log."""
+        self.log.seek(0)
+        return COLOUR.sub("", self.log.read().decode(errors="replace")).splitlines()
+
     def told(self):
         """The end of its log."""
-        self.log.seek(0)
-        text = COLOUR.sub("", self.log.read().decode(errors="replace"))
-        return text.splitlines()[-15:]
+        return self.logged()[-15:]
 
     async def end(self, number=signal.SIGKILL, seconds=15):
         if not self.alive():

@@ -96,8 +96,8 @@ fn a_name_that_comes_and_goes_waits_once() {
 fn what_another_node_reaches_is_not_announced() {
     let mut announcer = Announcer::default();
     let id = |number| port(number).id();
-    let other =
-        Arc::new(Port::new(id(2), Framing::PublishedNode { of_this_kind: false }, "another node"));
+    let framing = Framing::PublishedNode { node: None, ends_here: false };
+    let other = Arc::new(Port::new(id(2), framing, "another node"));
     announcer.listen(id(1), PUBLISHED);
     note(&mut announcer, &subscribe(&other, &text("app")));
     note(&mut announcer, &unsubscribe(&other, &text("app")));

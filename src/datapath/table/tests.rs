@@ -235,10 +235,30 @@ fn a_node_with_several_links_gets_a_message_once() {
 
 /// A link to the node with this number.
 fn link_to(node: u64, kind: NodeLink) -> Arc<Port> {
+    link_of(Framing::Node(node, kind))
+}
+
+fn link_of(framing: Framing) -> Arc<Port> {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1000);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let key = DefaultKey::from(KeyData::from_ffi(number << 32 | number));
-    Arc::new(Port::new(LinkId { core: CoreId(0), key }, Framing::Node(node, kind), "node"))
+    Arc::new(Port::new(LinkId { core: CoreId(0), key }, framing, "node"))
+}
+
+#[test]
+fn a_node_that_is_linked_over_grpc_one_way_and_natively_the_other_gets_a_message_once() {
+    let (mut table, ports) = (Table::new(0), ports());
+    let native = link_to(1, NodeLink::Exchange);
+    let grpc = link_of(Framing::PublishedNode { node: Some(1), ends_here: true });
+    let third = link_to(2, NodeLink::Exchange);
+    for link in [&grpc, &native, &third, &ports[0]] {
+        table.subscribe(Space::Native, name(7, 0), link);
+    }
+    assert_eq!(targets(&mut table, name(7, 0), 50, &ports[1]).len(), 3, "two nodes and a client");
+    for link in [&grpc, &native] {
+        let reached = targets(&mut table, name(7, 0), 50, link);
+        assert_eq!(reached, [ports[0].id()], "nothing goes back, or on to others");
+    }
 }
 
 fn tell(table: &mut Table, name: Name, port: &Arc<Port>, recency: u32) {

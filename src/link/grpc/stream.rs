@@ -11,7 +11,7 @@ use slim_compat_grpc::service::{self, Refusal};
 use tonic::Status;
 
 use super::reader::Reader;
-use super::uplink::NODE_HEADER;
+use super::uplink::{NODE_HEADER, number_of};
 use super::{OpenStream, writer};
 use crate::datapath::{Framing, LinkId};
 use crate::link::gate::{Known, Visitor};
@@ -57,13 +57,13 @@ pub(super) async fn serve_stream(
             return refuse(&host, respond, &known, Incident::Unauthenticated, refusal);
         }
     };
-    let node = request.headers().get(NODE_HEADER).map(HeaderValue::as_bytes);
-    if node == Some(host.node_id.as_bytes()) {
+    let node = request.headers().get(NODE_HEADER);
+    if node.is_some_and(|node| node.as_bytes() == host.node_id.as_bytes()) {
         let status = Status::failed_precondition("node: expected another than this one");
         return refuse(&host, respond, &peer, Incident::LinkFailed, Refusal::Status(status));
     }
     let framing = match node {
-        Some(_) => Framing::PublishedNode { of_this_kind: true },
+        Some(id) => Framing::PublishedNode { node: number_of(id), ends_here: true },
         None => Framing::Grpc,
     };
     let Some(place) = host.places.take_link() else {
@@ -71,7 +71,12 @@ pub(super) async fn serve_stream(
         return refuse(&host, respond, &peer, Incident::LinkLimit, Refusal::Status(status));
     };
     // Clients wait for the response headers before they send anything.
-    let Ok(mut send) = respond.send_response(service::channel_response(()), false) else {
+    let mut response = service::channel_response(());
+    if node.is_some() {
+        let own = HeaderValue::from_str(&host.node_id).expect("a node's id is plain text");
+        response.headers_mut().insert(NODE_HEADER, own);
+    }
+    let Ok(mut send) = respond.send_response(response, false) else {
         return;
     };
     open.is_link();

@@ -25,7 +25,7 @@ use tonic::{Code, Status};
 use super::reader::Reader;
 use super::stream::{Ended, OpenLink};
 use super::writer;
-use crate::datapath::{Announcement, Framing, LinkId};
+use crate::datapath::{Announcement, Framing, LinkId, NodeLink};
 use crate::link::host::Host;
 use crate::link::incident::Incident;
 use crate::link::quic::LinkEnd;
@@ -61,6 +61,9 @@ pub struct PublishedNode {
     pub routes: Routes,
     /// Whether it is told of the names that clients of this node subscribe to.
     pub announce: bool,
+    /// What the link is if the node is of this kind after all, which the other end of it takes for
+    /// [`NodeLink::LastHop`].
+    pub kind: NodeLink,
     /// How often the other end is asked whether it is there, and how long it may take to answer.
     pub keepalive: [Duration; 2],
     /// Names the link, the same whenever it is begun again.
@@ -95,6 +98,12 @@ impl Begun {
 /// By which nodes of this kind know each other, with the node's id. Others do not look at it.
 pub(super) const NODE_HEADER: &str = "x-slim-node";
 
+/// The number that a node of this kind has on all its links, from what it says in the header.
+pub(super) fn number_of(id: &HeaderValue) -> Option<u64> {
+    let number = id.to_str().ok()?.strip_prefix("slim-")?;
+    u64::from_str_radix(number, 16).ok()
+}
+
 /// The largest window that published servers give, and so what is worth announcing.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
@@ -117,7 +126,7 @@ where
         opened = opened => opened,
         () = host.finish.cancelled() => return failed("this node stops".into()),
     };
-    let (mut connection, mut send, mut body) = match opened {
+    let (mut connection, mut send, mut body, node_number) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(reason)) => return failed(reason),
         Err(_) => return failed("no stream opened in time".into()),
@@ -125,7 +134,8 @@ where
     let Some(_place) = host.places.take_link() else {
         return failed("links: all of limits.links are taken".into());
     };
-    let framing = Framing::PublishedNode { of_this_kind: false };
+    let ends_here = node_number.is_some() && node.kind != NodeLink::Transit;
+    let framing = Framing::PublishedNode { node: node_number, ends_here };
     let link = OpenLink::new(host, peer, framing, Principal::Configured);
     let uplink = Uplink { host, node, link: link.id, key: Rc::default(), asked: Rc::default() };
     let ended = tokio::select! {
@@ -164,7 +174,9 @@ async fn last_word(ended: Ended, body: &mut RecvStream) -> String {
     }
 }
 
-type Opened = (std::pin::Pin<Box<dyn Future<Output = String>>>, SendStream<Bytes>, RecvStream);
+/// The connection, both directions of the stream, and the number of a node of this kind.
+type Opened =
+    (std::pin::Pin<Box<dyn Future<Output = String>>>, SendStream<Bytes>, RecvStream, Option<u64>);
 
 /// Opens the stream on a connection of its own, which lives while the returned future is polled.
 async fn open<Io>(io: Io, request: Request<()>, keepalive: [Duration; 2]) -> Result<Opened, String>
@@ -191,7 +203,8 @@ where
     if response.status() != http::StatusCode::OK {
         return Err(format!("status: expected 200, got {}", response.status().as_u16()));
     }
-    Ok((connection, send, response.into_body()))
+    let node = response.headers().get(NODE_HEADER).and_then(number_of);
+    Ok((connection, send, response.into_body(), node))
 }
 
 /// Drives a connection until it ends, or the other end is silent; returns why it ended.
