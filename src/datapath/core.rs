@@ -18,8 +18,8 @@ use super::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
+use crate::SPANS;
 use crate::policy::{Policy, Principal, View};
-use crate::telemetry::SPANS;
 
 pub use self::inspect::{ClientName, LinkStatus, Traffic};
 pub use self::subscriptions::SubscribeError;

@@ -36,11 +36,12 @@ use self::metrics::Observed;
 use self::reload::{ConfiguredUplink, configured};
 pub use self::tls::TlsError;
 use self::watch::{Watcher, Watching};
+use crate::SPANS;
 use crate::datapath::{Mailboxes, SlowLog, Wake};
 use crate::identity::IdentityError;
 use crate::link::Places;
 use crate::link::quic::Crossing;
-use crate::telemetry::{SPANS, Telemetry, TelemetryError};
+use crate::telemetry::{Telemetry, TelemetryError};
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
