@@ -172,6 +172,7 @@ impl Core {
     /// already stays theirs. The other settings stay as they were.
     pub fn set_limits(&mut self, config: &CoreConfig) {
         self.config.subscriptions_per_link = config.subscriptions_per_link;
+        self.config.subscriptions_per_node = config.subscriptions_per_node;
         self.config.subscriptions = config.subscriptions;
         self.config.slow_consumer = config.slow_consumer;
         self.config.stalled = config.stalled;
