@@ -49,3 +49,7 @@ pub mod session;
 pub mod telemetry;
 pub mod trust;
 pub mod version;
+
+/// The target of spans that are for traces and would only make log lines longer. It stands here
+/// since rooms on every floor make such spans.
+pub(crate) const SPANS: &str = "slim::trace";

@@ -132,6 +132,53 @@ fn config_check_accepts_every_example_whose_files_are_there() {
     assert!(count >= 6, "{count}");
 }
 
+#[test]
+fn config_check_looks_at_what_the_node_is_managed_by_too_and_binds_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address");
+    let client = "clients: [{ endpoint: \"http://127.0.0.1:1\", tls: { insecure: true } }]";
+    let at = "services.slim/0.controller";
+    for (controller, missing) in [
+        (
+            "clients: [{ endpoint: \"https://127.0.0.1:1\", tls: { ca_file: /nowhere/a } }]".into(),
+            Some("clients[0].tls: ca_file /nowhere/a"),
+        ),
+        (
+            "clients: [{ endpoint: \"http://127.0.0.1:1\", tls: { insecure: true }, \
+             auth: { static_jwt: { file: /nowhere/b } } }]"
+                .into(),
+            Some("clients[0].auth: "),
+        ),
+        (
+            format!(
+                "servers: [{{ endpoint: \"{address}\", \
+                 tls: {{ cert_file: /nowhere/c, key_file: /nowhere/d }} }}]"
+            ),
+            Some("servers[0].tls: cert_file /nowhere/c"),
+        ),
+        (
+            format!("{client}, token_provider: {{ static_jwt: {{ file: /nowhere/e }} }}"),
+            Some("token_provider: "),
+        ),
+        (
+            format!(
+                "{client}, servers: [{{ endpoint: \"{address}\", tls: {{ insecure: true }} }}], \
+                 token_provider: {{ shared_secret: secret }}"
+            ),
+            None,
+        ),
+    ] {
+        let text = format!("{}    controller: {{ {controller} }}\n", config("", PLAIN));
+        let output = output(&["config", "check", &ConfigFile::new(&text).text()]);
+        let stderr = self::text(&output.stderr);
+        let expected = if missing.is_some() { 3 } else { 0 };
+        assert_eq!(output.status.code(), Some(expected), "{text}{stderr}");
+        if let Some(missing) = missing {
+            assert!(stderr.contains(&format!("{at}.{missing}")), "{stderr}");
+        }
+    }
+}
+
 const MISSPELT: &str = r#"runtme: {}
 limits:
   links: 0

@@ -69,7 +69,8 @@ async fn what_can_be_applied_is_and_what_needs_a_restart_is_named_until_it_is_ta
     let subject = Subject::start(&old).await;
     let new = file(
         "tracing: { log_level: error, display_thread_ids: true }\n\
-         limits: { subscriptions_per_link: 2, links: 5, stalled_ms: 30000 }\n\
+         limits: { subscriptions_per_link: 2, subscriptions_per_node: 9, links: 5, \
+         stalled_ms: 30000 }\n\
          runtime: { drain_timeout: 3s }",
         "          max_concurrent_streams: 7\n",
     );
@@ -78,6 +79,7 @@ async fn what_can_be_applied_is_and_what_needs_a_restart_is_named_until_it_is_ta
         "tracing.log_level: applied",
         "runtime.drain_timeout: applied",
         "limits.subscriptions_per_link: applied",
+        "limits.subscriptions_per_node: applied",
         "limits.stalled_ms: applied",
         "tracing.display_thread_ids: needs a restart",
         "services.slim/0.dataplane.servers[0].endpoint: needs a restart",
@@ -92,7 +94,7 @@ async fn what_can_be_applied_is_and_what_needs_a_restart_is_named_until_it_is_ta
     sorted.sort_unstable();
     assert_eq!(told, sorted);
     let summary = lines.last().expect("a line");
-    assert!(summary.contains("applied=4 needs_restart=4"), "{summary}");
+    assert!(summary.contains("applied=5 needs_restart=4"), "{summary}");
 
     // The log is at `error` now; nothing but what was there before is written.
     let before = subject.node.program.stdout.all().len();
@@ -112,7 +114,7 @@ async fn what_can_be_applied_is_and_what_needs_a_restart_is_named_until_it_is_ta
 
     let lines = subject.reload(&old, READ).await;
     let told = verdicts(&lines);
-    assert!(told.len() == 3 && told.iter().all(|told| told.ends_with("applied")), "{told:#?}");
+    assert!(told.len() == 4 && told.iter().all(|told| told.ends_with("applied")), "{told:#?}");
     assert!(subscribed(&link, "org/ns/three/3").await);
     let same =
         format!("# in other words\n{}", old.replace("{ log_level: info }", "\n  log_level: info"));
@@ -137,6 +139,12 @@ async fn a_wrong_file_changes_nothing_and_is_reported_like_at_the_start() {
             vec![format!("{path}:9:11: services.slim/0.dataplane.servers[0].endpoit: unknown key")],
         ),
         (secured, vec!["servers[0].tls: cert_file /nowhere/server.crt".to_owned()]),
+        (
+            file("", "")
+                + "    controller: { clients: [{ endpoint: \"https://127.0.0.1:1\", tls: \
+                            { ca_file: /nowhere/ca.crt } }] }\n",
+            vec!["services.slim/0.controller.clients[0].tls: ca_file /nowhere/ca.crt".to_owned()],
+        ),
         ("admin: [".to_owned(), vec![format!("{path}:"), "not valid YAML".to_owned()]),
     ];
     for (count, (text, told)) in (1..).zip(wrong) {
@@ -153,7 +161,7 @@ async fn a_wrong_file_changes_nothing_and_is_reported_like_at_the_start() {
     }
     std::fs::remove_file(subject.file.path()).expect("removed");
     subject.node.program.signal(Signal::HUP);
-    eventually("counted", async || (subject.count("refused").await == 4).then_some(())).await;
+    eventually("counted", async || (subject.count("refused").await == 5).then_some(())).await;
     let lines = subject.reload(&file(refused, ""), READ).await;
     let told = verdicts(&lines);
     assert!(told.iter().all(|told| told.starts_with("policy.")) && !told.is_empty(), "{told:#?}");
@@ -200,6 +208,34 @@ async fn another_policy_is_that_of_links_that_are_open_already() {
     assert!(subscribed(&receiver, "org/ns/three/3").await);
     ask("org/ns/three/3").await;
     assert_eq!(receive(&receiver).await.payload, "org/ns/three/3");
+}
+
+#[tokio::test]
+async fn of_another_profile_the_policy_is_applied_and_the_rest_needs_a_restart() {
+    let subject = Subject::start(&file("", "")).await;
+    let link = join(&subject.node, &["org/ns/one/1"]).await;
+    let lines = subject.reload(&file("profile: hardened", ""), READ).await;
+    assert_eq!(verdicts(&lines), ["policy: applied", "profile: needs a restart"]);
+    assert!(!subscribed(&link, "org/ns/two/2").await, "no rule allows it");
+    let rules = "profile: hardened\npolicy: { mode: observe, rules: [] }";
+    let lines = subject.reload(&file(rules, ""), READ).await;
+    let mut told = verdicts(&lines);
+    told.sort_unstable();
+    assert_eq!(told, ["policy.mode: applied", "policy.rules: applied", "profile: needs a restart"]);
+    assert!(subscribed(&link, "org/ns/two/2").await);
+}
+
+#[tokio::test]
+async fn a_service_that_is_no_longer_in_the_file_stays_until_a_restart() {
+    let plane = "  slim/1:\n    dataplane:\n      servers: [{ endpoint: \"127.0.0.1:0\", tls: { \
+                 insecure: true } }]\n      clients: [{ endpoint: \"quic://127.0.0.1:1\", tls: { \
+                 insecure_skip_verify: true } }]\n      routes: [{ name: org/ns/far/1, via: \
+                 \"quic://127.0.0.1:1\" }]\n";
+    let subject = Subject::start(&file("", plane)).await;
+    let lines = subject.reload(&file("", ""), READ).await;
+    let lists = ["servers", "clients", "routes"];
+    let waiting = lists.map(|list| format!("services.slim/1.dataplane.{list}: needs a restart"));
+    assert_eq!(verdicts(&lines), waiting);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod group;
 mod layout;
 mod link;
 mod mac;
+mod message_id;
 mod read;
 mod request;
 mod rewrite;
@@ -30,6 +31,7 @@ pub use group::{CONTROLLER, GroupRequest, group_request, session_id};
 pub use layout::{D6, D7, D20, P};
 pub use link::{KeyShare, Negotiation, NegotiationError, answer_d7, subscription_ack};
 pub use mac::{Authenticity, LinkKey};
+pub use message_id::new_message_id;
 pub use request::{Subscription, d6_subscription, d20_subscription};
 pub use rewrite::prepare;
 

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::TryInitError;
 
-use crate::telemetry::SPANS;
+use crate::SPANS;
 use crate::telemetry::logging::{Logging, level_of};
 
 /// Writes events of this level and above to standard output until what it returns is dropped, and

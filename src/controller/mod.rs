@@ -11,6 +11,7 @@ pub mod logging;
 pub mod model;
 pub mod name;
 mod northbound;
+pub mod program;
 pub mod settings;
 mod southbound;
 pub mod store;

@@ -4,10 +4,10 @@ use std::fmt;
 
 use rand::distr::{Alphanumeric, SampleString};
 use slim_compat_grpc::proto::southbound::Subscription;
-use slim_wire::hash_component;
+use slim_compat_grpc::session_id;
 use slim_wire::limits::NAME_COMPONENT_BYTES;
+use slim_wire::{Id, TextName};
 use thiserror::Error;
-use xxhash_rust::xxh64::xxh64;
 
 /// The texts of a name, and of which instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,28 +135,21 @@ pub fn route_text(subscription: &Subscription, destination: &str) -> String {
     format!("{component_0}/{component_1}/{component_2}/{id}->{destination}")
 }
 
-/// A name for a channel beside its moderator: 18 letters and digits.
+/// A name for a channel beside its moderator: 18 letters and digits. Applications take the number
+/// of its session.
 pub fn draw_channel(moderator: &RouteName) -> String {
-    let [org, namespace, _] = &moderator.components;
+    let [org, namespace, app] = moderator.components.each_ref().map(String::as_str);
+    let leader = text_name([org, namespace, app], moderator.instance.unwrap_or(ANY));
     loop {
         let drawn = Alphanumeric.sample_string(&mut rand::rng(), 18);
-        if session_id(moderator, [org, namespace, &drawn]) < FIRST_REFUSED_SESSION {
+        if session_id(&leader, &text_name([org, namespace, &drawn], ANY)).is_some() {
             return format!("{org}/{namespace}/{drawn}");
         }
     }
 }
 
-/// Applications refuse these numbers for sessions.
-const FIRST_REFUSED_SESSION: u32 = 4_294_966_295;
-
-/// The number of the session that nodes make for a channel.
-fn session_id(moderator: &RouteName, channel: [&str; 3]) -> u32 {
-    let parts = moderator.components.each_ref().map(|part| hash_component(part));
-    let moderator = parts.into_iter().chain([moderator.instance.unwrap_or(ANY)]);
-    let channel = channel.into_iter().map(hash_component).chain([ANY]);
-    let words = [8].into_iter().chain(moderator).chain(channel);
-    let hash = xxh64(&words.flat_map(u64::to_le_bytes).collect::<Vec<_>>(), 0);
-    (hash ^ (hash >> 32)) as u32
+fn text_name(components: [&str; 3], instance: u64) -> TextName {
+    TextName::new(components, Id::from_u64(instance)).expect("components are short enough")
 }
 
 #[cfg(test)]
@@ -178,18 +171,6 @@ mod tests {
         }
         let long = format!("a/b/{}", "c".repeat(NAME_COMPONENT_BYTES + 1));
         assert_eq!(RouteName::three(&long), Err(NameError::Component));
-    }
-
-    #[test]
-    fn sessions_have_the_numbers_that_published_nodes_give_them() {
-        let id = |moderator, channel: &str| {
-            let channel = RouteName::three(channel).expect("a name").components;
-            let moderator = RouteName::four(moderator).expect("a name");
-            session_id(&moderator, channel.each_ref().map(String::as_str))
-        };
-        let seen = id("agntcy/ns/client-1/634978703020046644", "agntcy/ns/wwarEi9cV6oGeZOwy6");
-        assert_eq!(seen, 274_544_745);
-        assert_eq!(id("agntcy/ns/client-9/123", "agntcy/ns/mTTe9bQHv1EhnPemtz"), 1_244_337_836);
     }
 
     #[test]

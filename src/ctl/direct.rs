@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Subcommand;
 use serde_json::json;
+use slim_compat_grpc::new_message_id;
 use slim_compat_grpc::proto::southbound::control_message::Payload;
 use slim_compat_grpc::proto::southbound::controller_service_client::ControllerServiceClient;
 use slim_compat_grpc::proto::southbound::{
@@ -199,8 +200,10 @@ fn configure(
     what: &'static str,
     command: ConfigurationCommand,
 ) -> Result<Answer, Error> {
-    let message =
-        ControlMessage { message_id: message_id(), payload: Some(Payload::ConfigCommand(command)) };
+    let message = ControlMessage {
+        message_id: new_message_id(rand::random()),
+        payload: Some(Payload::ConfigCommand(command)),
+    };
     let id = message.message_id.clone();
     let (success, messages) = exchange(caller, what, vec![message], |_| Ok(()))?;
     let mut text = format!("ACK received for {id}: success={success}\n");
@@ -226,7 +229,10 @@ fn ask(
     each: impl FnMut(Payload) -> Result<(), Status>,
 ) -> Result<(), Error> {
     let fence = Payload::ConfigCommand(ConfigurationCommand::default());
-    let message = |payload| ControlMessage { message_id: message_id(), payload: Some(payload) };
+    let message = |payload| ControlMessage {
+        message_id: new_message_id(rand::random()),
+        payload: Some(payload),
+    };
     exchange(caller, what, vec![message(request), message(fence)], each).map(|_| ())
 }
 
@@ -272,15 +278,6 @@ fn outcome(ack: &ConfigurationCommandAck) -> (bool, Vec<String>) {
     (failed.is_empty(), failed)
 }
 
-/// A random UUID (version 4).
-fn message_id() -> String {
-    let random = rand::random::<u128>();
-    let id = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{id:032x}");
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-    parts.join("-")
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
@@ -289,21 +286,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_ids_are_random_uuids() {
-        let id = message_id();
-        assert!(is_uuid(&id), "{id}");
-        assert_eq!(id.as_bytes()[14], b'4', "{id}");
-        assert!(b"89ab".contains(&id.as_bytes()[19]), "{id}");
-        assert_ne!(id, message_id());
-    }
-
-    #[test]
     fn lists_are_told_from_the_id_of_their_request() {
         let entry = ConnectionEntry { id: 3, ..ConnectionEntry::default() };
         let entries: Vec<ConnectionEntry> =
             decode(&[entry.encode_to_vec().into()]).expect("an entry");
         assert_eq!(entries, [entry]);
-        let id: Vec<ConnectionEntry> = decode(&[message_id().into()]).expect("an id");
+        let id: Vec<ConnectionEntry> =
+            decode(&[new_message_id(rand::random()).into()]).expect("an id");
         assert!(id.is_empty());
         assert!(decode::<ConnectionEntry>(&[bytes::Bytes::from_static(b"\xff")]).is_err());
     }

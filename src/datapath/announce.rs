@@ -15,7 +15,7 @@ use super::replica::Change;
 ///
 /// A node is told of a name with the first client that subscribes to it, and again when the last
 /// has gone; never of what other nodes reach. What it does not want to know is kept, and told again
-/// when it may have room.
+/// when it may have room; what it may no longer know is taken back.
 #[derive(Debug, Default)]
 pub(super) struct Announcer {
     names: HashMap<Key, Known>,
@@ -161,6 +161,19 @@ impl Announcer {
         self.listeners.remove(&link);
     }
 
+    /// Which names links may know has changed: all that are here and all that were told are judged
+    /// again. Calls `wake` with each link that may have to be told.
+    pub(super) fn judge_again(&mut self, mut wake: impl FnMut(LinkId)) {
+        for (link, listener) in &mut self.listeners {
+            let audience = listener.audience;
+            let known = self.names.keys().filter(|(space, _)| audience.hears_of(*space));
+            listener.changed.extend(known.chain(listener.told.keys()));
+            if !listener.changed.is_empty() {
+                wake(*link);
+            }
+        }
+    }
+
     /// What the link has to be told next, of names that it `may` know; `recency` says how recent
     /// this node's own subscriptions to a name are.
     pub(super) fn next(
@@ -173,8 +186,13 @@ impl Announcer {
         while let Some(key) = listener.pop() {
             let announcement = match self.names.get(&key) {
                 Some(known) if may(&key.1) => listener.tell(key, known, recency(&key)),
-                Some(_) => None,
-                None => listener.take_back(key),
+                known => {
+                    if known.is_some() {
+                        // It is not to be told again when there is room.
+                        listener.refused.swap_remove(&key);
+                    }
+                    listener.take_back(key)
+                }
             };
             if announcement.is_some() {
                 return announcement;

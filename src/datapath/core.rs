@@ -18,8 +18,8 @@ use super::port::{Admission, CoreId, Framing, LinkId, Load, Marks, Port};
 use super::replica::{Change, Replica, Submission};
 use super::slow::{SlowClocks, SlowConsumer, SlowLog, SlowState};
 use super::violation::Violation;
+use crate::SPANS;
 use crate::policy::{Policy, Principal, View};
-use crate::telemetry::SPANS;
 
 pub use self::inspect::{ClientName, LinkStatus, Traffic};
 pub use self::subscriptions::SubscribeError;
@@ -172,6 +172,7 @@ impl Core {
     /// already stays theirs. The other settings stay as they were.
     pub fn set_limits(&mut self, config: &CoreConfig) {
         self.config.subscriptions_per_link = config.subscriptions_per_link;
+        self.config.subscriptions_per_node = config.subscriptions_per_node;
         self.config.subscriptions = config.subscriptions;
         self.config.slow_consumer = config.slow_consumer;
         self.config.stalled = config.stalled;

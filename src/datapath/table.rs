@@ -145,7 +145,7 @@ impl Table {
         let space = header.encoding.space();
         let Name { prefix, id } = header.destination;
         // Several links may lead to one node, which is to get a message once.
-        let mut nodes = SmallVec::<[u64; 4]>::new();
+        let mut nodes = SmallVec::<[u64; 16]>::new();
         let mut deliver = |port: &Arc<Port>| match port.framing().node() {
             Some(node) if nodes.contains(&node) => {}
             Some(node) => {

@@ -13,11 +13,10 @@ pub const CONTROL_PLANE: &str = "control-plane";
 /// The tokens of a control plane that knows the secret of its apps, of both forms that apps may
 /// take.
 ///
-/// A message carries one token. To an app on a native link send the native one: it does not tell the
-/// secret, and all native apps take it. What is on any other link may be an app of release 0.6,
-/// which takes only the other, or a native app, which may take only the native one: send it the same
-/// message, with the same session and message id, twice, once with each. Native apps execute a
-/// request once however often it comes; those of release 0.6 drop the one that they do not take.
+/// A message carries one token. To an app of this library, which over gRPC says so by its
+/// `user-agent`, send the native one: it does not tell the secret, and all native apps take it. Any
+/// other may be an app of release 0.6, which takes only the clear one: send it that. A node does
+/// so, with one message each.
 #[derive(Debug)]
 pub struct ControlPlaneTokens {
     native: SharedSecret,

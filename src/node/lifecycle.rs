@@ -12,8 +12,9 @@ use tracing::{error, info, info_span, warn};
 
 use super::reload::Reload;
 use super::{Drained, Node, StartError};
+use crate::SPANS;
+use crate::telemetry::Telemetry;
 use crate::telemetry::logging::{self, Logging};
-use crate::telemetry::{SPANS, Telemetry};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

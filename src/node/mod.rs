@@ -37,11 +37,12 @@ use self::metrics::Observed;
 use self::reload::{ConfiguredUplink, configured};
 pub use self::tls::TlsError;
 use self::watch::{Watcher, Watching};
+use crate::SPANS;
 use crate::datapath::{Mailboxes, SlowLog, Wake};
 use crate::identity::IdentityError;
 use crate::link::Places;
 use crate::link::quic::Crossing;
-use crate::telemetry::{SPANS, Telemetry, TelemetryError};
+use crate::telemetry::{Telemetry, TelemetryError};
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -65,6 +66,14 @@ pub enum StartError {
         /// What is wrong.
         source: IdentityError,
     },
+    /// What requests of the control plane are to be known by cannot be used.
+    #[error("services.{service}.controller.token_provider: {source}")]
+    TokenProvider {
+        /// The service's id.
+        service: String,
+        /// What is wrong.
+        source: IdentityError,
+    },
     /// Telemetry cannot be exported.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -82,7 +91,9 @@ impl StartError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Bind(_) | Self::Tls { .. } | Self::Auth { .. } => Fault::Config,
+            Self::Bind(_) | Self::Tls { .. } | Self::Auth { .. } | Self::TokenProvider { .. } => {
+                Fault::Config
+            }
             Self::Telemetry(error) => error.fault(),
             Self::System { .. } => Fault::Internal,
         }
@@ -93,7 +104,7 @@ impl StartError {
         match self {
             Self::Bind(error) => error.hint(),
             Self::Tls { source, .. } => source.hint(),
-            Self::Auth { .. } => {
+            Self::Auth { .. } | Self::TokenProvider { .. } => {
                 "name a file that can be read, or a text, with a key of the algorithm and format given"
             }
             Self::Telemetry(error) => error.hint(),
@@ -313,7 +324,8 @@ fn start_server(
     Ok(bound)
 }
 
-/// Whether the certificates and keys of all servers and clients, and of the collector, can be used.
+/// Whether the certificates, keys and tokens of all servers and clients, and of the collector, can
+/// be used.
 fn check_security(config: &Config) -> Result<(), StartError> {
     Telemetry::check(&config.tracing.opentelemetry)?;
     let mut watcher = Watcher::new()?;
@@ -323,5 +335,6 @@ fn check_security(config: &Config) -> Result<(), StartError> {
             security::of_server(&block, server, &mut watcher)?;
         }
     }
-    uplink::uplinks(config, &mut watcher).map(|_| ())
+    uplink::uplinks(config, &mut watcher)?;
+    agent::check(config, &mut watcher)
 }

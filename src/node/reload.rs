@@ -15,17 +15,20 @@ use crate::policy::Policy;
 use crate::telemetry::logging::Logging;
 
 /// Keys, with all below them, that are applied while the node runs; and so are the routes of a
-/// service whose clients are those that run.
+/// service whose clients are those that run. Not `profile`: of it only the policy is, and servers
+/// exchange names as it said at the start.
 const APPLIED: [&str; 8] = [
     "limits.slow_consumer_ms",
     "limits.stalled_ms",
     "limits.subscriptions",
     "limits.subscriptions_per_link",
-    "policy",
-    "profile",
+    "limits.subscriptions_per_node",
+    POLICY,
     "runtime.drain_timeout",
     "tracing.log_level",
 ];
+
+const POLICY: &str = "policy";
 
 /// Changed keys that are told one by one; a file with more was rather replaced than changed.
 const LINES: usize = 100;
@@ -79,8 +82,8 @@ impl<'a> Reload<'a> {
         let levels = [&self.last, &loaded].map(|it| it.config.tracing.log_level);
         // What is told is told at the level of both that lets more through.
         self.set_level(levels[0].min(levels[1]));
-        let routes_stay = node.reconfigure(&loaded.config).await;
-        self.tell(&loaded, &routes_stay);
+        let rerouted = node.reconfigure(&loaded.config).await;
+        self.tell(&loaded, &rerouted);
         self.set_level(levels[1]);
         self.last = loaded;
         outcomes.config.taken.add(1);
@@ -92,11 +95,16 @@ impl<'a> Reload<'a> {
         }
     }
 
-    /// Says of each changed key what becomes of it. `routes_stay` names services.
-    fn tell(&self, loaded: &Loaded, routes_stay: &HashSet<String>) {
-        let is_applied = |path: &String| is_applied(path, routes_stay);
+    /// Says of each changed key what becomes of it. `rerouted` names services.
+    fn tell(&self, loaded: &Loaded, rerouted: &HashSet<String>) {
+        let is_applied = |path: &String| is_applied(path, rerouted);
         let mut applied = self.last.changes(loaded);
         applied.retain(is_applied);
+        let differs = self.last.config.policy != loaded.config.policy;
+        if differs && !applied.iter().any(|path| is_within(path, POLICY)) {
+            // No key of it has changed: it follows from another profile.
+            applied.push(POLICY.to_owned());
+        }
         let mut waiting = self.started.changes(loaded);
         waiting.retain(|path| !is_applied(path));
         for path in applied.iter().take(LINES) {
@@ -110,23 +118,24 @@ impl<'a> Reload<'a> {
     }
 }
 
-fn is_applied(path: &str, routes_stay: &HashSet<String>) -> bool {
-    let within = |key: &str| {
-        path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    };
-    if APPLIED.iter().any(|key| within(key)) {
+/// Whether a key is another or below it.
+fn is_within(path: &str, key: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+fn is_applied(path: &str, rerouted: &HashSet<String>) -> bool {
+    if APPLIED.iter().any(|key| is_within(path, key)) {
         return true;
     }
     let service = path.strip_prefix("services.").and_then(|path| path.split_once(".dataplane."));
-    let routes = |rest: &str| rest == "routes" || rest.starts_with("routes[");
-    service.is_some_and(|(id, rest)| routes(rest) && !routes_stay.contains(id))
+    service.is_some_and(|(id, rest)| is_within(rest, "routes") && rerouted.contains(id))
 }
 
 impl Node {
     /// Lets all that can change while a node runs be as `config` says: the policy, of all links;
     /// limits of subscriptions and of slow and stalled links; how long a drain may take; routes.
-    /// Returns the services whose routes stay as they are, since their clients are not those that
-    /// run.
+    /// Returns the services whose routes are as the file says now; those of others stay, since
+    /// their clients are not those that run.
     async fn reconfigure(&mut self, config: &Config) -> HashSet<String> {
         self.drain_timeout = config.runtime.drain_timeout;
         let policy = Policy::new(&config.policy);
@@ -146,20 +155,16 @@ impl Node {
         if ended > 0 {
             warn!(target: "slim", ended, "subscriptions that the policy does not allow any more have ended");
         }
-        let mut routes_stay = HashSet::new();
-        for service in &config.services {
-            if !self.reroute(service) {
-                routes_stay.insert(service.id.clone());
-            }
-        }
-        routes_stay
+        let rerouted = config.services.iter().filter(|service| self.reroute(service));
+        rerouted.map(|service| service.id.clone()).collect()
     }
 
-    /// Gives the links of a service the routes that it has; returns whether they are those links.
+    /// Gives the links of a service the routes that it has; returns whether it has links, and
+    /// those are they.
     fn reroute(&self, service: &Service) -> bool {
         let running = || self.uplinks.iter().filter(|uplink| uplink.service == service.id);
         let clients = &service.dataplane.clients;
-        if !running().map(|uplink| &uplink.client).eq(clients) {
+        if clients.is_empty() || !running().map(|uplink| &uplink.client).eq(clients) {
             return false;
         }
         for ConfiguredUplink { client, control, .. } in running() {
@@ -191,20 +196,24 @@ mod tests {
 
     #[test]
     fn keys_are_known_with_all_below_them_and_not_by_their_beginning() {
-        let stay = HashSet::from(["slim/1".to_owned()]);
+        let rerouted = HashSet::from(["slim/0".to_owned()]);
         for (path, applied) in [
             ("policy.rules[3].publish", true),
             ("policy", true),
             ("policyx", false),
+            ("profile", false),
             ("limits.subscriptions", true),
             ("limits.subscriptions_per_link", true),
+            ("limits.subscriptions_per_node", true),
             ("limits.message_bytes", false),
             ("services.slim/0.dataplane.routes[0].name", true),
+            ("services.slim/0.dataplane.routes", true),
+            ("services.slim/0.dataplane.routesx", false),
             ("services.slim/1.dataplane.routes[0].name", false),
             ("services.slim/0.dataplane.servers[0].endpoint", false),
             ("tracing.opentelemetry.enabled", false),
         ] {
-            assert_eq!(is_applied(path, &stay), applied, "{path}");
+            assert_eq!(is_applied(path, &rerouted), applied, "{path}");
         }
     }
 }

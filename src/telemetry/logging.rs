@@ -11,7 +11,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
-use super::{SPANS, Telemetry, TelemetryError};
+use super::{Telemetry, TelemetryError};
+use crate::SPANS;
 
 /// Lines that wait for whoever reads standard output. More are left out: a reader that stalls
 /// must not stop a core.

@@ -61,9 +61,6 @@ use self::exporter::{Bounded, Way};
 use crate::identity::IdentityError;
 use crate::node::TlsError;
 
-/// The target of spans that are for traces and would only make log lines longer.
-pub(crate) const SPANS: &str = "slim::trace";
-
 /// Crates that export. What they say of an export would have to be exported.
 const EXPORTERS: [&str; 7] =
     ["h2", "hyper", "hyper_util", "opentelemetry", "rustls", "tonic", "tower"];

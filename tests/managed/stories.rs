@@ -35,7 +35,7 @@ impl ControlPlane {
         Self { link, tokens, group: Managed::new(moderator, CHANNEL, GROUP) }
     }
 
-    /// Says it once with each token, as a node does that does not know what the moderator is.
+    /// Says it once with each token: the moderator takes one of them, whatever it is.
     async fn say(&mut self, ask: impl Fn(&mut Managed) -> Message) {
         let now = SystemTime::now();
         let clear = self.tokens.v0_6(now).expect("a token").expect("no colon in the secret");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use slim_compat_grpc::new_message_id;
 use slim_compat_grpc::proto::southbound::control_message::Payload;
 use slim_compat_grpc::proto::southbound::{
     ConfigurationCommand, ConnectionEntry, ConnectionListRequest, ControlMessage,
@@ -60,15 +61,7 @@ pub(crate) enum Unanswered {
 
 /// A new message.
 pub(crate) fn message(payload: Payload) -> ControlMessage {
-    ControlMessage { message_id: message_id(), payload: Some(payload) }
-}
-
-/// A random UUID, version 4.
-fn message_id() -> String {
-    let bits = rand::random::<u128>() & !(0xF << 76) & !(0xC << 60) | (4 << 76) | (8 << 60);
-    let text = format!("{bits:032x}");
-    let parts = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
-    parts.join("-")
+    ControlMessage { message_id: new_message_id(rand::random()), payload: Some(payload) }
 }
 
 /// Takes back what was installed, however the wait ends.
@@ -271,20 +264,5 @@ impl Stream {
             () = self.ended.cancelled() => false,
             alive = timeout(patience, alive) => alive.unwrap_or(false),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::message_id;
-
-    #[test]
-    fn message_ids_are_random_uuids() {
-        let id = message_id();
-        let parts: Vec<_> = id.split('-').collect();
-        let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
-        assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
-        assert!(parts[2].starts_with('4') && "89ab".contains(&parts[3][..1]), "{id}");
-        assert_ne!(id, message_id());
     }
 }

@@ -149,6 +149,59 @@ fn a_node_is_not_told_of_names_that_it_may_not_know() {
 }
 
 #[test]
+fn a_change_of_what_a_node_may_know_is_told_and_taken_back() {
+    let (mut announcer, [node, published, one]) = (Announcer::default(), [1, 2, 3].map(port));
+    announcer.listen(node.id(), Audience::Exchange);
+    announcer.listen(published.id(), Audience::Published(Space::P));
+    for number in 1..=3 {
+        note(&mut announcer, &subscribe_hashes(&one, Space::Native, hashes(number)));
+    }
+    let judged = |announcer: &mut Announcer, may: fn(&Name) -> bool| {
+        let mut woken = Vec::new();
+        announcer.judge_again(|link| woken.push(link));
+        assert_eq!(woken, [node.id()], "nothing is here for the other");
+        let all = std::iter::from_fn(|| announcer.next(node.id(), |_| 1, may));
+        let mut all: Vec<_> = all.map(|told| (told.name.prefix.0[2], told.change)).collect();
+        all.sort_by_key(|(number, _)| *number);
+        all
+    };
+    let (made, gone) = (Subscription::Made, Subscription::TakenBack);
+    assert_eq!(judged(&mut announcer, |name| *name != hashes(3)), [(1, made), (2, made)]);
+    assert_eq!(judged(&mut announcer, |name| *name != hashes(3)), [], "it is as it was");
+    assert_eq!(
+        judged(&mut announcer, |name| *name == hashes(3)),
+        [(1, gone), (2, gone), (3, made)]
+    );
+    assert_eq!(judged(&mut announcer, |_| true), [(1, made), (2, made)]);
+    assert_eq!(judged(&mut announcer, |_| false), [(1, gone), (2, gone), (3, gone)]);
+    note(&mut announcer, &Change::Unsubscribe(one.id(), Space::Native, hashes(1)));
+    assert!(announcer.next(node.id(), |_| 1, |_| true).is_none(), "it was taken back before");
+}
+
+#[test]
+fn what_a_node_refused_and_may_no_longer_know_takes_the_room_of_nothing_else() {
+    let (mut announcer, [node, one]) = (Announcer::default(), [1, 2].map(port));
+    announcer.listen(node.id(), Audience::Exchange);
+    let mut told = Vec::new();
+    for number in 1..=3 {
+        note(&mut announcer, &subscribe_hashes(&one, Space::Native, hashes(number)));
+        told.push(next(&mut announcer, node.id()).expect("it is new"));
+        announcer.answered(node.id(), &told[told.len() - 1], number == 1);
+    }
+    let may = |name: &Name| *name == hashes(2);
+    announcer.judge_again(|_| {});
+    let mut again: Vec<_> = std::iter::from_fn(|| announcer.next(node.id(), |_| 1, may)).collect();
+    again.sort_by_key(|told| told.name.prefix.0[2]);
+    let [back, retried] = &again[..] else { panic!("{again:?}") };
+    assert_eq!((back.change, back.name), (Subscription::TakenBack, hashes(1)));
+    assert_eq!((retried.change, retried.name), (Subscription::Made, hashes(2)));
+    announcer.answered(node.id(), retried, false);
+    announcer.answered(node.id(), back, true);
+    let last = announcer.next(node.id(), |_| 1, may).expect("there is room for one");
+    assert_eq!((last.change, last.name), (Subscription::Made, hashes(2)));
+}
+
+#[test]
 fn a_name_that_a_newer_client_has_too_is_told_again() {
     let (mut announcer, [node, one, two]) = (Announcer::default(), [1, 2, 3].map(port));
     announcer.listen(node.id(), Audience::Exchange);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use slim_wire::{Encoding, Envelope, Name, Space, TextName};
+use slotmap::{DefaultKey, SlotMap};
 use thiserror::Error;
 
-use super::Core;
+use super::{Core, Link};
 use crate::datapath::announce::{Announcement, Audience};
 use crate::datapath::counters::RefuseReason;
 use crate::datapath::port::LinkId;
@@ -146,7 +147,8 @@ impl Core {
     }
 
     /// Judges all links by this policy from now on, and ends the subscriptions that it refuses.
-    /// Returns how many those are.
+    /// Returns how many those are. Links that are told of names are told of those that they may
+    /// know now, and that others are gone.
     pub fn set_policy(&mut self, policy: Policy) -> u64 {
         let mut ended = 0;
         let ids: Vec<_> = self.links.values().map(|link| link.egress.port().id()).collect();
@@ -168,6 +170,8 @@ impl Core {
         }
         self.counters.subscriptions.sub(ended);
         self.policy = policy;
+        let Self { announcer, links, ready, .. } = self;
+        announcer.judge_again(|link| wake(links, ready, link));
         ended
     }
 
@@ -252,11 +256,7 @@ impl Core {
     pub(super) fn note_changes(&mut self, ordered: &Ordered) {
         let Self { announcer, links, ready, .. } = self;
         for change in ordered.changes() {
-            announcer.note(change, |link| {
-                if let Some(link) = links.get_mut(link.key) {
-                    link.wake(ready);
-                }
-            });
+            announcer.note(change, |link| wake(links, ready, link));
         }
     }
 
@@ -310,6 +310,12 @@ impl Core {
     /// What the policy does not allow, the first of it since the last call, for the log.
     pub fn take_violation(&mut self) -> Option<Violation> {
         self.violation.take()
+    }
+}
+
+fn wake(links: &mut SlotMap<DefaultKey, Link>, ready: &mut Vec<LinkId>, id: LinkId) {
+    if let Some(link) = links.get_mut(id.key) {
+        link.wake(ready);
     }
 }
 

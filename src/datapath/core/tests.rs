@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use slim_compat_grpc::Subscription;
 use slim_wire::{Class, Envelope, Flags, Header, Id, Kind, Prefix, TextName};
 
 use super::*;
-use crate::datapath::{Forwarded, Postbox, Wake};
+use crate::datapath::{Forwarded, NodeLink, Postbox, Wake};
 
 mod mesh;
 mod signing;
@@ -298,6 +299,71 @@ fn a_message_for_a_link_that_has_just_gone_is_counted_and_never_reaches_its_succ
         Forwarded::Nowhere { .. }
     ));
     node.assert_sums();
+}
+
+/// A policy that lets everybody subscribe to these names.
+fn policy(names: &[&str]) -> Policy {
+    let rules = match names {
+        [] => String::new(),
+        names => format!("rules: [{{ principal: anyone, subscribe: {names:?} }}]"),
+    };
+    let file = format!(
+        "policy: {{ mode: enforce, {rules} }}\nservices:\n  slim/0: {{ dataplane: {{ servers: \
+         [{{ endpoint: \"127.0.0.1:1\", tls: {{ insecure: true }} }}] }} }}\n"
+    );
+    let loaded = slim_config::parse("c.yaml", &file, &slim_config::System);
+    Policy::new(&loaded.unwrap_or_else(|found| panic!("{file}\n{found}")).config.policy)
+}
+
+#[test]
+fn a_neighbour_is_told_what_a_new_policy_lets_it_know_and_that_the_rest_is_gone() {
+    let names: [TextName; 2] = ["org/ns/one/1", "org/ns/two/2"].map(|n| n.parse().expect("a name"));
+    let mut node = Node::new(1, ROOMY);
+    let framing = Framing::Node(9, NodeLink::Exchange);
+    let neighbour = node.cores[0].open_link("neighbour", framing, Principal::Nobody);
+    node.cores[0].exchange(neighbour);
+    // It may do everything, so that only what the neighbour is told depends on the policy.
+    let client = node.cores[0].open_link("test", Framing::Native, Principal::Configured);
+    for name in &names {
+        let (core, name) = (&mut node.cores[0], name.to_name());
+        core.subscribe(client, Encoding::Native, name, None).expect("within the limit");
+        core.submit(client);
+        node.settle();
+    }
+    let mut ready = Vec::new();
+    let mut heard = |node: &mut Node, policy: Policy| {
+        let core = &mut node.cores[0];
+        core.take_ready(&mut ready);
+        ready.clear();
+        assert_eq!(core.set_policy(policy), 0, "no subscription ends");
+        core.take_ready(&mut ready);
+        assert!(ready.contains(&neighbour), "it is told at once");
+        let told = std::iter::from_fn(|| core.next_announcement(neighbour));
+        let mut told: Vec<_> = told.map(|told| (told.name.id, told.change)).collect();
+        told.sort_by_key(|(id, _)| *id);
+        told
+    };
+    let (made, gone) = (Subscription::Made, Subscription::TakenBack);
+    let [one, two] = names.each_ref().map(TextName::id);
+    assert_eq!(heard(&mut node, policy(&["org/ns/one"])), [(one, made)]);
+    assert_eq!(heard(&mut node, policy(&["org/ns/two"])), [(one, gone), (two, made)]);
+    assert_eq!(heard(&mut node, Policy::default()), [(one, made)]);
+    assert_eq!(heard(&mut node, policy(&[])), [(one, gone), (two, gone)]);
+}
+
+#[test]
+fn a_new_limit_of_names_of_other_nodes_holds_for_links_that_are_open() {
+    let mut node = Node::new(1, ROOMY);
+    let framing = Framing::Node(9, NodeLink::Exchange);
+    let neighbour = node.cores[0].open_link("neighbour", framing, Principal::Configured);
+    let mut told = |limit, id| {
+        let core = &mut node.cores[0];
+        core.set_limits(&CoreConfig { subscriptions_per_node: limit, ..Node::config(ROOMY) });
+        core.subscribe_told(neighbour, Encoding::Native, name(1, id), None, 1)
+    };
+    assert_eq!(told(1, 1), Ok(()));
+    assert_eq!(told(1, 2), Err(SubscribeError::Limit { limit: 1 }));
+    assert_eq!(told(2, 2), Ok(()));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Request};
-use slim_compat_grpc::service::{self, Refusal};
+use slim_compat_grpc::service::{self, Refusal, Service};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 use super::reader::Reader;
@@ -42,37 +43,14 @@ pub(super) async fn serve_stream(
     host: Rc<Host>,
     open: OpenStream,
 ) {
-    let Visitor { peer, certificate, gate } = &*visitor;
-    let peer = *peer;
-    let service = match service::open_channel(&request) {
-        Ok(service) => service,
-        Err(refusal) => return refuse(&host, respond, &peer, Incident::StreamRefused, refusal),
-    };
-    let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let principal = match gate.admit_or_delay(certificate, authorization, peer.ip(), &host).await {
-        Ok(principal) => principal,
-        Err(error) => {
-            let refusal = Refusal::Status(Status::unauthenticated(error.to_string()));
-            let known = Known(peer, certificate);
-            return refuse(&host, respond, &known, Incident::Unauthenticated, refusal);
-        }
-    };
-    let node = request.headers().get(NODE_HEADER);
-    if node.is_some_and(|node| node.as_bytes() == host.node_id.as_bytes()) {
-        let status = Status::failed_precondition("node: expected another than this one");
-        return refuse(&host, respond, &peer, Incident::LinkFailed, Refusal::Status(status));
-    }
-    let framing = match node {
-        Some(id) => Framing::PublishedNode { node: number_of(id), ends_here: true },
-        None => Framing::Grpc,
-    };
-    let Some(place) = host.places.take_link() else {
-        let status = Status::resource_exhausted("this node serves no more links (limits.links)");
-        return refuse(&host, respond, &peer, Incident::LinkLimit, Refusal::Status(status));
-    };
+    let Admitted { service, principal, framing, place } =
+        match admit(&request, &visitor, &host).await {
+            Ok(admitted) => admitted,
+            Err(refused) => return refuse(&host, respond, &visitor, refused),
+        };
     // Clients wait for the response headers before they send anything.
     let mut response = service::channel_response(());
-    if node.is_some() {
+    if framing != Framing::Grpc {
         let own = HeaderValue::from_str(&host.node_id).expect("a node's id is plain text");
         response.headers_mut().insert(NODE_HEADER, own);
     }
@@ -80,6 +58,7 @@ pub(super) async fn serve_stream(
         return;
     };
     open.is_link();
+    let peer = visitor.peer;
     let link = OpenLink::new(&host, peer, framing, principal.clone());
     if is_of_this_library(&request)
         && let Some(port) = host.core.borrow().port(link.id)
@@ -107,6 +86,52 @@ pub(super) async fn serve_stream(
             drop(place);
         });
     }
+}
+
+/// What a request becomes a link with.
+struct Admitted {
+    service: Service,
+    principal: Principal,
+    framing: Framing,
+    place: OwnedSemaphorePermit,
+}
+
+/// Why a request becomes none.
+struct Refused {
+    incident: Incident,
+    refusal: Refusal,
+}
+
+/// Decides whether a request becomes a link; who has shown no good credentials waits for the answer.
+async fn admit(
+    request: &Request<RecvStream>,
+    visitor: &Visitor,
+    host: &Host,
+) -> Result<Admitted, Refused> {
+    let refused = |incident, refusal| Refused { incident, refusal };
+    let service = service::open_channel(request)
+        .map_err(|refusal| refused(Incident::StreamRefused, refusal))?;
+    let Visitor { peer, certificate, gate } = visitor;
+    let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let principal = gate.admit_or_delay(certificate, authorization, peer.ip(), host).await;
+    let principal = principal.map_err(|error| {
+        let status = Status::unauthenticated(error.to_string());
+        refused(Incident::Unauthenticated, Refusal::Status(status))
+    })?;
+    let node = request.headers().get(NODE_HEADER);
+    if node.is_some_and(|node| node.as_bytes() == host.node_id.as_bytes()) {
+        let status = Status::failed_precondition("node: expected another than this one");
+        return Err(refused(Incident::LinkFailed, Refusal::Status(status)));
+    }
+    let framing = match node {
+        Some(id) => Framing::PublishedNode { node: number_of(id), ends_here: true },
+        None => Framing::Grpc,
+    };
+    let place = host.places.take_link().ok_or_else(|| {
+        let status = Status::resource_exhausted("this node serves no more links (limits.links)");
+        refused(Incident::LinkLimit, Refusal::Status(status))
+    })?;
+    Ok(Admitted { service, principal, framing, place })
 }
 
 /// Whether the client says that it is made with this library.
@@ -146,14 +171,14 @@ impl Drop for OpenLink {
     }
 }
 
-fn refuse(
-    host: &Host,
-    mut respond: SendResponse<Bytes>,
-    peer: &dyn Display,
-    incident: Incident,
-    refusal: Refusal,
-) {
-    host.report(incident, peer, &refusal);
+fn refuse(host: &Host, mut respond: SendResponse<Bytes>, visitor: &Visitor, refused: Refused) {
+    let Refused { incident, refusal } = refused;
+    let Visitor { peer, certificate, .. } = visitor;
+    match incident {
+        // Whose certificate it was is news where it did not do.
+        Incident::Unauthenticated => host.report(incident, &Known(*peer, certificate), &refusal),
+        _ => host.report(incident, peer, &refusal),
+    }
     // A client that has gone needs no answer.
     let _ = respond.send_response(refusal.into_response(), true);
 }

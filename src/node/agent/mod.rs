@@ -31,10 +31,10 @@ use self::presence::Presence;
 use self::servers::BoundApi;
 use self::session::{Registration, Session, UNDER_WAY};
 use self::tokens::Tokens;
-use super::StartError;
 use super::core::Remote;
 use super::uplink::pauses;
 use super::watch::{MoreWatched, Watcher};
+use super::{StartError, security};
 
 /// The controllers of one service, and where it is managed directly.
 pub(super) struct Agent {
@@ -71,24 +71,49 @@ pub(super) fn agents(
         if !is_managed(service) {
             continue;
         }
-        let clients = service.controller.clients.iter().enumerate();
-        let controllers = clients.map(|(index, client)| {
-            let block = format!("{}.controller.clients[{index}]", service.id);
-            Controller::new(client, &block, watcher)
-        });
-        let tokens = Tokens::of(&service.controller.token_provider).map_err(|source| {
-            let block = format!("{}.controller.token_provider", service.id);
-            StartError::Auth { block, source }
-        })?;
-        let controllers = controllers.collect::<Result<_, _>>()?;
-        let servers = service.controller.servers.iter().enumerate().map(|(index, server)| {
-            let block = format!("{}.controller.servers[{index}]", service.id);
-            servers::bind(server, &block, watcher)
-        });
-        let servers = servers.collect::<Result<_, _>>()?;
+        let (controllers, tokens) = (controllers(service, watcher)?, tokens(service)?);
+        let servers = servers_of(service)
+            .map(|(server, block)| servers::bind(server, &block, watcher))
+            .collect::<Result<_, _>>()?;
         agents.push(Agent { controllers, servers, tokens, registration });
     }
     Ok(agents)
+}
+
+/// Whether what the agents are made of can be used: certificates, keys and tokens. Nothing is bound
+/// and nobody is called.
+///
+/// # Errors
+/// [`StartError`] with the first that cannot.
+pub(super) fn check(config: &Config, watcher: &mut Watcher) -> Result<(), StartError> {
+    for service in config.services.iter().filter(|service| is_managed(service)) {
+        controllers(service, watcher)?;
+        tokens(service)?;
+        for (server, block) in servers_of(service) {
+            security::of_server(&block, server, watcher)?;
+        }
+    }
+    Ok(())
+}
+
+fn controllers(service: &Service, watcher: &mut Watcher) -> Result<Vec<Controller>, StartError> {
+    let clients = service.controller.clients.iter().enumerate();
+    let controllers = clients.map(|(index, client)| {
+        let block = format!("{}.controller.clients[{index}]", service.id);
+        Controller::new(client, &block, watcher)
+    });
+    controllers.collect()
+}
+
+fn tokens(service: &Service) -> Result<Tokens, StartError> {
+    Tokens::of(&service.controller.token_provider)
+        .map_err(|source| StartError::TokenProvider { service: service.id.clone(), source })
+}
+
+/// Where the node is managed directly, each with where in the configuration it stands.
+fn servers_of(service: &Service) -> impl Iterator<Item = (&Server, String)> {
+    let servers = service.controller.servers.iter().enumerate();
+    servers.map(|(index, server)| (server, format!("{}.controller.servers[{index}]", service.id)))
 }
 
 fn registration<'a>(

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use slim_compat_grpc::Subscription as Change;
 use slim_compat_grpc::proto::southbound::{
     Ack, ConfigurationCommand, ConnectionDetails, ConnectionListResponse, ControlMessage,
     MembershipResponse, RegisterNodeRequest, ReportsComplete, Subscription,
     SubscriptionListResponse, control_message::Payload,
 };
+use slim_compat_grpc::{Subscription as Change, new_message_id};
 use slim_wire::TextName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, mpsc};
@@ -117,7 +117,8 @@ impl Session {
     }
 
     async fn send(&self, payload: Payload) -> Result<(), Closed> {
-        let message = ControlMessage { message_id: new_id(), payload: Some(payload) };
+        let message =
+            ControlMessage { message_id: new_message_id(rand::random()), payload: Some(payload) };
         self.out.send(message).await.map_err(|_| Closed)
     }
 
@@ -130,7 +131,10 @@ impl Session {
         };
         let (commands, out) = (Arc::clone(&self.commands), self.out.clone());
         let answer = move |payload| async move {
-            let message = ControlMessage { message_id: new_id(), payload: Some(payload) };
+            let message = ControlMessage {
+                message_id: new_message_id(rand::random()),
+                payload: Some(payload),
+            };
             // The stream may have ended meanwhile.
             let _ = out.send(message).await;
             drop(place);
@@ -250,13 +254,4 @@ fn reported(name: &TextName) -> Subscription {
         connection_id: "n/a".to_owned(),
         node_id: None,
     }
-}
-
-/// A random UUID, version 4, as text.
-pub(super) fn new_id() -> String {
-    let random = rand::random::<u128>() & !(0xF << 76) & !(0b11 << 62);
-    let uuid = random | (4 << 76) | (0b10 << 62);
-    let digits = format!("{uuid:032x}");
-    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
-    parts.join("-")
 }
