@@ -120,8 +120,10 @@ impl Controller {
         let service = ControllerServiceServer::new(Southbound::new(Arc::clone(&hub)));
         let service = service.max_decoding_message_size(MESSAGE_BYTES);
         let south = run(&hub, south, Routes::new(service));
-        let routes = Routes::new(ControlPlaneServiceServer::new(Northbound::new(Arc::clone(&hub))));
-        let north = run(&hub, north, routes);
+        let service = Northbound::new(Arc::clone(&hub));
+        let (memberships, stop) = (service.clone().compare_memberships(), hub.stop.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(memberships).await });
+        let north = run(&hub, north, Routes::new(ControlPlaneServiceServer::new(service)));
         if let Some(limit) = expire {
             let (hub, stop) = (Arc::clone(&hub), hub.stop.clone());
             tokio::spawn(async move { stop.run_until_cancelled(hub.expire(limit)).await });

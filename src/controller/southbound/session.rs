@@ -178,7 +178,10 @@ async fn handle(hub: &Hub, stream: &Stream, message: ControlMessage) -> bool {
             stream.tell(Payload::Ack(refusal));
         }
         Payload::ListChannelRequest(_) => {
-            let channel_name = hub.read(|model| model.state().channels.keys().cloned().collect());
+            let channel_name = hub.read(|model| {
+                let channels = model.state().channels.values();
+                channels.filter(|made| !made.pending).map(|made| made.name.clone()).collect()
+            });
             stream.tell(Payload::ListChannelResponse(ListChannelsResponse { channel_name }));
         }
         Payload::ListParticipantsRequest(request) => {
