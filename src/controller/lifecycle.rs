@@ -85,6 +85,10 @@ impl StartError {
 /// How long open calls and streams have to end when a controller stops.
 const STOP: Duration = Duration::from_secs(10);
 
+/// Largest message of a node, in bytes. Answers repeat what was asked with the result of each, and
+/// commands that hold everything have up to half of this.
+const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
 /// A running controller. Dropping it leaves its tasks to the runtime; see [`Controller::stop`].
 pub struct Controller {
     hub: Arc<Hub>,
@@ -113,10 +117,13 @@ impl Controller {
         let (northbound, southbound) = (north.address, south.address);
         info!("Southbound API Service is Listening on {southbound}");
         info!("Northbound API Service is listening on {northbound}");
-        let routes = Routes::new(ControllerServiceServer::new(Southbound::new(Arc::clone(&hub))));
-        let south = run(&hub, south, routes);
-        let routes = Routes::new(ControlPlaneServiceServer::new(Northbound::new(Arc::clone(&hub))));
-        let north = run(&hub, north, routes);
+        let service = ControllerServiceServer::new(Southbound::new(Arc::clone(&hub)));
+        let service = service.max_decoding_message_size(MESSAGE_BYTES);
+        let south = run(&hub, south, Routes::new(service));
+        let service = Northbound::new(Arc::clone(&hub));
+        let (memberships, stop) = (service.clone().compare_memberships(), hub.stop.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(memberships).await });
+        let north = run(&hub, north, Routes::new(ControlPlaneServiceServer::new(service)));
         if let Some(limit) = expire {
             let (hub, stop) = (Arc::clone(&hub), hub.stop.clone());
             tokio::spawn(async move { stop.run_until_cancelled(hub.expire(limit)).await });

@@ -13,7 +13,8 @@ pub struct Settings {
     pub northbound: Api,
     /// What nodes use.
     pub southbound: Api,
-    /// How often the routes of every node are compared with what it was told.
+    /// How often the routes of every node are compared with what it was told, and the participants
+    /// of channels with what nodes say.
     pub sweep: Duration,
     /// After how long without a stream a node is removed; `None`, the default: never.
     pub expire: Option<Duration>,

@@ -261,6 +261,12 @@ pub struct ChannelRecord {
     pub name: String,
     /// As given when it was made, with instance.
     pub moderators: Vec<String>,
-    /// Names of three parts, in the order in which they were added.
+    /// Names of three parts of those who joined, in the order in which they were added.
     pub participants: Vec<String>,
+    /// It is not known yet whether its moderator made it.
+    #[serde(default)]
+    pub pending: bool,
+    /// Names of three parts that were invited, of which it is not known whether they joined.
+    #[serde(default)]
+    pub invited: Vec<String>,
 }

@@ -237,14 +237,22 @@ impl Script {
                 vec![self.group(id)]
             }
             Payload::DeleteParticipantRequest(delete) => {
-                self.members().remove(&(delete.channel_name, delete.participant_name));
+                if self.refusal.is_none() {
+                    self.members().remove(&(delete.channel_name, delete.participant_name));
+                }
                 vec![self.group(id)]
             }
             Payload::DeleteChannelRequest(delete) => {
                 self.members().retain(|(channel, _)| *channel != delete.channel_name);
                 vec![self.group(id)]
             }
-            Payload::CreateChannelRequest(_) => vec![self.group(id)],
+            Payload::CreateChannelRequest(create) => {
+                if self.refusal.is_none() {
+                    let (name, _) = create.moderators[0].rsplit_once('/').expect("an instance");
+                    self.members().insert((create.channel_name, name.to_owned()));
+                }
+                vec![self.group(id)]
+            }
             _ => Vec::new(),
         }
     }
@@ -277,9 +285,9 @@ impl Script {
             let connection_id = connection.connection_id.clone();
             ConnectionStatus { connection_id, success, error_msg }
         });
+        // Routes over a link that does not come up are taken all the same.
         let set = command.subscriptions_to_set.iter();
-        let set: Vec<_> = set.filter(|route| !bad(&route.connection_id)).collect();
-        let all = set.iter().copied().chain(&command.subscriptions_to_delete);
+        let all = set.clone().chain(&command.subscriptions_to_delete);
         let subscriptions_status = all.map(|route| SubscriptionStatus {
             subscription: Some(route.clone()),
             success: true,
@@ -287,7 +295,7 @@ impl Script {
         });
         let (connections_status, subscriptions_status) =
             (connections_status.collect(), subscriptions_status.collect());
-        self.routes.extend(set.iter().map(|route| (key(route), route.connection_id.clone())));
+        self.routes.extend(set.map(|route| (key(route), route.connection_id.clone())));
         for route in &command.subscriptions_to_delete {
             self.routes.remove(&key(route));
         }

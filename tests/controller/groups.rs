@@ -36,6 +36,14 @@ fn is_group_command(payload: &Payload) -> bool {
     )
 }
 
+fn removals(node: &FakeNode) -> Vec<String> {
+    let removals = node.seen().into_iter().filter_map(|seen| match seen {
+        Payload::DeleteParticipantRequest(delete) => Some(delete.participant_name),
+        _ => None,
+    });
+    removals.collect()
+}
+
 #[tokio::test]
 async fn a_group_is_managed_where_its_moderator_is_and_what_is_told_of_it_is_true() {
     let controller = Controller::start().await;
@@ -49,6 +57,7 @@ async fn a_group_is_managed_where_its_moderator_is_and_what_is_told_of_it_is_tru
 
     let added = operator.add(&channel, GUEST).await.expect("it joins");
     assert!(added.success);
+    assert_eq!(added.messages, Vec::<String>::new(), "these are notes for people");
     let add = AddParticipantRequest {
         channel_name: channel.clone(),
         participant_name: GUEST.to_owned(),
@@ -65,7 +74,8 @@ async fn a_group_is_managed_where_its_moderator_is_and_what_is_told_of_it_is_tru
     let after = first.seen().iter().filter(|seen| is_group_command(seen)).count();
     assert_eq!(before, after, "nothing is sent");
 
-    operator.remove(&channel, GUEST).await.expect("it leaves");
+    let removed = operator.remove(&channel, GUEST).await.expect("it leaves");
+    assert_eq!(removed.messages, Vec::<String>::new());
     assert_eq!(operator.participants(&channel).await, Vec::<String>::new());
     let error = operator.remove(&channel, "org/ns/moderator").await.expect_err("not this way");
     assert_eq!(error.code(), Code::NotFound);
@@ -122,6 +132,7 @@ async fn who_does_not_join_is_not_listed() {
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert_eq!(error.message(), format!("participant {GUEST} did not join channel {channel}"));
     assert_eq!(meanwhile, Vec::<String>::new());
+    assert_eq!(removals(&first), [GUEST], "the invitation is withdrawn");
     assert_eq!(operator.participants(&channel).await, Vec::<String>::new());
     let controller = controller.restart().await;
     let mut operator = controller.operator().await;

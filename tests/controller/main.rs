@@ -6,6 +6,7 @@ mod support;
 mod command_line;
 mod fake_node;
 mod groups;
+mod memberships;
 mod program;
 mod registration;
 mod routes;

@@ -2,7 +2,8 @@ use rustix::process::Signal;
 use slim_compat_grpc::proto::northbound::Node;
 use slim_compat_grpc::proto::southbound::control_message::Payload;
 use slim_compat_grpc::proto::southbound::{
-    Ack, AddParticipantRequest, ConfigurationCommand, DeregisterNodeRequest, ListChannelsRequest,
+    Ack, AddParticipantRequest, ConfigurationCommand, ConfigurationCommandAck, ConnectionStatus,
+    DeregisterNodeRequest, ListChannelsRequest,
 };
 use tonic::Code;
 
@@ -131,13 +132,18 @@ async fn lists_are_whole_in_both_layouts_and_may_be_empty() {
     let mut operator = controller.operator().await;
     let node = FakeNode::complete(controller.south, "slim/0", 1).await;
     operator.until_connected("slim/0", true).await;
-    for number in 0..250 {
+    for number in 0..99 {
+        node.script().clients.insert(("org/ns/app".to_owned(), number));
+    }
+    let listed = operator.0.list_routes(id("slim/0")).await.expect("a list").into_inner();
+    assert_eq!(listed.entries.len(), 100, "exactly one message, with its own");
+    for number in 99..10_250 {
         node.script().clients.insert(("org/ns/app".to_owned(), number));
     }
     for later_layout in [false, true] {
         node.script().later_layout = later_layout;
         let listed = operator.0.list_routes(id("slim/0")).await.expect("a list").into_inner();
-        assert_eq!(listed.entries.len(), 251, "with its own");
+        assert_eq!(listed.entries.len(), 10_251, "more messages than are queued");
         assert_eq!(listed.entries[1].component_2, "app");
     }
     node.script().unconnected = true;
@@ -152,6 +158,25 @@ async fn lists_are_whole_in_both_layouts_and_may_be_empty() {
     let error = operator.0.list_connections(id("slim/0")).await.expect_err("nobody is there");
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.message().contains("node slim/0 is not connected"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_may_be_as_large_as_the_largest_command_makes_it() {
+    let controller = Controller::start().await;
+    let mut operator = controller.operator().await;
+    let node = FakeNode::complete(controller.south, "slim/0", 1).await;
+    operator.until_connected("slim/0", true).await;
+    let statuses = (0..40_000).map(|number| ConnectionStatus {
+        connection_id: format!("http://127.0.0.1:{number}"),
+        success: false,
+        error_msg: "x".repeat(1024),
+    });
+    let connections_status = statuses.collect();
+    let answer = ConfigurationCommandAck { connections_status, ..Default::default() };
+    node.send(Payload::ConfigCommandAck(answer)).await;
+    node.send(Payload::ListChannelRequest(ListChannelsRequest {})).await;
+    let listed = |seen: &Payload| matches!(seen, Payload::ListChannelResponse(_)).then_some(());
+    node.until("an answer over the same stream", listed).await;
 }
 
 #[tokio::test]

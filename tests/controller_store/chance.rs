@@ -60,6 +60,8 @@ fn change(rng: &mut StdRng) -> Change {
             name: key(rng),
             moderators: vec![text(rng)],
             participants: (0..rng.random_range(0..40)).map(|_| text(rng)).collect(),
+            pending: rng.random_bool(0.5),
+            invited: (0..rng.random_range(0..4)).map(|_| text(rng)).collect(),
         }),
     }
 }

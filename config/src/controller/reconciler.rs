@@ -8,8 +8,8 @@ pub struct Reconciler {
     /// `threads`, since 0.7 `maxNumOfParallelReconciles`: 1 to 10,000, default 3. It only shows in the
     /// log: every node has a task of its own.
     pub threads: u32,
-    /// `sweepPeriod`: how often the routes of every node are compared with what it was told, above
-    /// zero; default `60s`. This program's own key.
+    /// `sweepPeriod`: how often the routes of every node are compared with what it was told, and
+    /// the participants of channels with what nodes say, above zero; default `60s`. This program's own key.
     pub sweep: Duration,
     /// `forgetNodesAfter`: after how long without a stream a node is removed, above zero; default
     /// never. This program's own key.

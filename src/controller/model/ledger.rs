@@ -468,8 +468,9 @@ impl<'a> Results<'a> {
             }
             (Self::Each { links, routes }, Item::Route(name, endpoint)) => {
                 let route = routes.get(&(RouteName::clone(name), &**endpoint));
-                let link = || links.get(&**endpoint).filter(|link| link.is_err());
-                *route.or_else(link).unwrap_or(&Err(NO_RESULT))
+                let link = links.get(&**endpoint).filter(|link| link.is_err());
+                // Nodes take routes over links that did not come up; deleting one needs no link.
+                *if set { link.or(route) } else { route.or(link) }.unwrap_or(&Err(NO_RESULT))
             }
         };
         match result {

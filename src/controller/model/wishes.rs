@@ -87,6 +87,11 @@ impl Model {
         })
     }
 
+    /// Whether there is something in [`Model::settled`].
+    pub fn has_settled(&self) -> bool {
+        !self.obsolete.is_empty()
+    }
+
     /// What can be committed now: deleted routes that nodes do not have any more.
     pub fn settled(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.obsolete).into_iter().map(Change::DeleteRoute).collect()

@@ -21,23 +21,26 @@ const MODERATORS: usize = 64;
 
 impl Northbound {
     pub(super) fn channels(&self) -> ListChannelsResponse {
-        let names: Vec<String> =
-            self.hub().read(|model| model.state().channels.keys().cloned().collect());
-        let confirmed = names.into_iter().filter(|name| self.is_confirmed(name, None));
-        ListChannelsResponse { channel_id: confirmed.collect() }
+        let channel_id = self.hub().read(|model| {
+            let channels = model.state().channels.values();
+            channels.filter(|made| !made.pending).map(|made| made.name.clone()).collect()
+        });
+        ListChannelsResponse { channel_id }
     }
 
-    /// Channels, by their names.
+    /// A channel that is known to have been made, by its name.
     pub(super) fn channel(&self, name: &str) -> Result<ChannelRecord, Status> {
+        let channel = self.kept(name)?;
+        if channel.pending { Err(unknown_channel(name)) } else { Ok(channel) }
+    }
+
+    /// A channel that may have been made, by its name.
+    fn kept(&self, name: &str) -> Result<ChannelRecord, Status> {
         if name.is_empty() {
             return Err(Status::invalid_argument("channel ID cannot be empty"));
         }
         let channel = self.hub().read(|model| model.state().channels.get(name).cloned());
-        channel.filter(|_| self.is_confirmed(name, None)).ok_or_else(|| {
-            Status::not_found(format!(
-                "failed to get channel: failed to get channel: channel with ID {name} not found"
-            ))
-        })
+        channel.ok_or_else(|| unknown_channel(name))
     }
 
     pub(super) async fn create(
@@ -57,9 +60,13 @@ impl Northbound {
         let stream = self.node_of(&moderator).await?;
         let name = draw_channel(&moderator);
         let _turn = self.turn(&name, deadline).await?;
-        let unconfirmed = self.unconfirmed(&name, None);
-        let record = ChannelRecord { name: name.clone(), moderators, participants: Vec::new() };
-        let moderators = record.moderators.clone();
+        let record = ChannelRecord {
+            name: name.clone(),
+            moderators: moderators.clone(),
+            participants: Vec::new(),
+            pending: true,
+            invited: Vec::new(),
+        };
         self.keep(Change::PutChannel(record))?;
         let order = south::CreateChannelRequest {
             moderators: moderators.clone(),
@@ -67,17 +74,20 @@ impl Northbound {
         };
         let order = Payload::CreateChannelRequest(order);
         if let Err(error) = obey(&stream, order, deadline, "failed to create channel").await {
-            if error.code() == Code::DeadlineExceeded {
+            if is_unknown(&error) {
                 // It may have been made all the same.
                 let channel_name = name.clone();
                 let order = south::DeleteChannelRequest { channel_name, moderators };
                 let order = Payload::DeleteChannelRequest(order);
-                let _ = obey(&stream, order, deadline, "failed to delete channel").await;
+                if obey(&stream, order, deadline, "failed to delete channel").await.is_err() {
+                    let text = format!("channel {name} may have been made, it can be deleted");
+                    return Err(Status::new(error.code(), format!("{}; {text}", error.message())));
+                }
             }
             self.keep(Change::DeleteChannel(name))?;
             return Err(error);
         }
-        drop(unconfirmed);
+        self.change_channel(&name, |channel| channel.pending = false)?;
         debug!("Channel created successfully: {name}");
         debug!("Channel saved successfully.");
         Ok(CreateChannelResponse { channel_id: name })
@@ -148,7 +158,7 @@ impl Northbound {
     pub(super) async fn delete(&self, name: &str) -> Result<Ack, Status> {
         let deadline = Instant::now() + LIMIT;
         let _turn = self.turn(name, deadline).await?;
-        let channel = self.channel(name)?;
+        let channel = self.kept(name)?;
         let moderator = moderator_of(&channel)?;
         let stream = match self.node_of(&moderator).await {
             Ok(stream) => stream,
@@ -163,8 +173,9 @@ impl Northbound {
             Err(error) if error.code() == Code::NotFound => return self.forget(name, &error),
             Err(error) => return Err(error),
         }
-        for participant in &channel.participants {
-            if self.joined(name, participant, false, deadline).await == Some(false) {
+        for participant in channel.participants.iter().chain(&channel.invited) {
+            let Ok(other) = RouteName::three(participant) else { continue };
+            if self.joined(name, &other, false, deadline).await == Some(false) {
                 return Err(Status::deadline_exceeded(format!(
                     "participant {participant} has not left channel {name} yet, it is being deleted"
                 )));
@@ -187,9 +198,37 @@ impl Northbound {
         self.hub().read(|model| model.hosts(moderator).is_empty() && model.has_heard_of_all())
     }
 
-    pub(super) fn keep(&self, change: Change) -> Result<(), StoreError> {
+    fn keep(&self, change: Change) -> Result<(), StoreError> {
         self.hub().commit(|_| Ok((vec![change], ())))
     }
+
+    /// Changes the record of a channel, as it is by then and if it is there.
+    pub(super) fn change_channel(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut ChannelRecord),
+    ) -> Result<(), StoreError> {
+        self.hub().commit(|model| {
+            let Some(record) = model.state().channels.get(name) else {
+                return Ok((Vec::new(), ()));
+            };
+            let mut changed = record.clone();
+            change(&mut changed);
+            let differs = changed != *record;
+            Ok((differs.then_some(Change::PutChannel(changed)).into_iter().collect(), ()))
+        })
+    }
+}
+
+fn unknown_channel(name: &str) -> Status {
+    Status::not_found(format!(
+        "failed to get channel: failed to get channel: channel with ID {name} not found"
+    ))
+}
+
+/// Whether what was asked for may have been done all the same.
+pub(super) fn is_unknown(error: &Status) -> bool {
+    matches!(error.code(), Code::DeadlineExceeded | Code::Unavailable)
 }
 
 fn unusable(error: &str) -> Status {

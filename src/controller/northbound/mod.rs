@@ -1,11 +1,12 @@
 //! What operators use: nodes, routes, channels and who is in them.
 
 mod channels;
+mod membership;
 mod nodes;
 mod participants;
 mod routes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,16 +51,12 @@ struct Shared {
     calls: Arc<Semaphore>,
     /// Changes of one channel follow each other.
     turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// Channels, and participants of channels, that are kept but of which it is not yet known
-    /// whether they came to be.
-    unconfirmed: Mutex<BTreeSet<(String, Option<String>)>>,
 }
 
 impl Northbound {
     pub(super) fn new(hub: Arc<Hub>) -> Self {
         let calls = Arc::new(Semaphore::new(CALLS));
-        let (turns, unconfirmed) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { hub, calls, turns, unconfirmed }))
+        Self(Arc::new(Shared { hub, calls, turns: Mutex::default() }))
     }
 
     fn hub(&self) -> &Hub {
@@ -112,25 +109,10 @@ impl Northbound {
         tokio::time::timeout_at(deadline.into(), turn.lock_owned()).await.map_err(busy)
     }
 
-    /// Hides from lists what is not known to have come to be, until the guard is dropped.
-    fn unconfirmed(&self, channel: &str, participant: Option<&str>) -> Unconfirmed {
-        let key = (channel.to_owned(), participant.map(str::to_owned));
-        let mut unconfirmed = self.0.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        unconfirmed.insert(key.clone());
-        Unconfirmed(Arc::clone(&self.0), key)
-    }
-
-    fn is_confirmed(&self, channel: &str, participant: Option<&str>) -> bool {
-        let key = (channel.to_owned(), participant.map(str::to_owned));
-        !self.0.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
-    }
-}
-
-struct Unconfirmed(Arc<Shared>, (String, Option<String>));
-
-impl Drop for Unconfirmed {
-    fn drop(&mut self) {
-        self.0.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    /// Whether a channel is being changed.
+    fn is_changing(&self, channel: &str) -> bool {
+        let turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.get(channel).is_some_and(|turn| turn.try_lock().is_err())
     }
 }
 

@@ -87,15 +87,15 @@ pub(super) fn add(hub: &Hub, request: AddRouteRequest) -> Result<AddRouteRespons
             (dest_node_id.clone(), RouteTarget::Node(dest_node_id))
         };
         let id = format!("{node_id}:{}", route_text(&subscription, &destination));
-        Ok((vec![put(id.clone(), node_id, name, to)], id))
+        Ok((vec![Change::PutRoute(route(id.clone(), node_id, name, to))], id))
     })?;
     debug!(route_id, "Route stored");
     Ok(AddRouteResponse { success: true, route_id })
 }
 
-fn put(id: String, node: String, name: RouteName, to: RouteTarget) -> Change {
+fn route(id: String, node: String, name: RouteName, to: RouteTarget) -> RouteRecord {
     let RouteName { components, instance } = name;
-    Change::PutRoute(RouteRecord { id, node, components, instance, to, deleted: false })
+    RouteRecord { id, node, components, instance, to, deleted: false }
 }
 
 pub(super) fn delete(
@@ -179,12 +179,15 @@ pub(super) async fn connect(
     let key = (node.clone(), id.clone());
     let last = hub.commit(|model| {
         let last = model.state().connections.get(&key).cloned();
-        Ok::<_, Status>((vec![Change::PutConnection(record)], last))
+        Ok::<_, Status>((vec![Change::PutConnection(record.clone())], last))
     })?;
     let progress = hub.until(deadline, |model| settled(model.connection_progress(&node, &id)));
-    let undo = || match last {
-        Some(last) => Change::PutConnection(last),
-        None => Change::DeleteConnection(node.clone(), id.clone()),
+    let undo = |model: &Model| {
+        let is_this = model.state().connections.get(&key) == Some(&record);
+        is_this.then(|| match last {
+            Some(last) => Change::PutConnection(last),
+            None => Change::DeleteConnection(node.clone(), id.clone()),
+        })
     };
     outcome(hub, progress.await, "connection", undo)?;
     Ok(CreateConnectionResponse { success: true, connection_id: id })
@@ -195,12 +198,13 @@ fn settled(progress: Option<Progress>) -> Option<Progress> {
     progress.filter(|progress| *progress != Progress::Pending)
 }
 
-/// What was not done is not kept either.
+/// What was not done is not kept either. `undo` finds nothing to undo if somebody else has changed
+/// the record since.
 fn outcome(
     hub: &Hub,
     progress: Option<Progress>,
     what: &str,
-    undo: impl FnOnce() -> Change,
+    undo: impl FnOnce(&Model) -> Option<Change>,
 ) -> Result<(), Status> {
     let error = match progress {
         Some(Progress::Applied) => return Ok(()),
@@ -214,7 +218,7 @@ fn outcome(
             "failed to create {what}: timeout waiting for message of type ACK"
         )),
     };
-    hub.commit(|_| Ok::<_, StoreError>((vec![undo()], ())))?;
+    hub.commit(|model| Ok::<_, StoreError>((undo(model).into_iter().collect(), ())))?;
     Err(error)
 }
 
@@ -230,7 +234,7 @@ pub(super) async fn subscribe(
     let connection = subscription.connection_id.clone();
     let subscription_id = route_text(&subscription, &connection);
     let id = format!("{node}:{subscription_id}");
-    let last = hub.commit(|model| {
+    let (last, record) = hub.commit(|model| {
         if !model.state().connections.contains_key(&(node.clone(), connection.clone())) {
             return Err(Status::not_found(format!(
                 "failed to get connection by ID: connection with ID {connection} not found"
@@ -238,14 +242,16 @@ pub(super) async fn subscribe(
         }
         let last = model.state().routes.get(&id).cloned();
         let to = RouteTarget::Connection(connection.clone());
-        Ok((vec![put(id.clone(), node.clone(), name, to)], last))
+        let record = route(id.clone(), node.clone(), name, to);
+        Ok((vec![Change::PutRoute(record.clone())], (last, record)))
     })?;
     let progress = hub.until(deadline, |model| settled(model.progress(&id)));
-    let undo = || match last {
-        Some(last) => Change::PutRoute(last),
-        // The node may have it.
-        None => {
-            hub.read(|model| mark_deleted(model, &id)).unwrap_or(Change::DeleteRoute(id.clone()))
+    let undo = |model: &Model| {
+        model.state().routes.get(&id).filter(|now| **now == record)?;
+        match last {
+            Some(last) => Some(Change::PutRoute(last)),
+            // The node may have it.
+            None => mark_deleted(model, &id),
         }
     };
     outcome(hub, progress.await, "subscription", undo)?;
@@ -279,5 +285,116 @@ pub(super) async fn unsubscribe(
         None => Err(Status::deadline_exceeded(format!(
             "the deletion is kept and will be repeated, but node {node} did not acknowledge it yet"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+    use tonic::Code;
+
+    use super::*;
+    use crate::controller::model::Answer;
+    use crate::controller::settings::Settings;
+    use crate::controller::southbound::Stream;
+    use crate::controller::store::{MemoryStore, NodeRecord};
+
+    const NODE: &str = "slim/0";
+
+    /// A hub with one node, and the number of its stream.
+    fn hub() -> (Hub, u64) {
+        let hub = Hub::new(Settings::default(), Arc::new(MemoryStore::default()));
+        let hub = hub.expect("an empty store");
+        let (connections, id) = (Vec::new(), NODE.to_owned());
+        let node = NodeRecord { id, group: None, connections, product: None };
+        let open = |generation| {
+            let (out, _) = mpsc::channel(1);
+            Stream::new(NODE.into(), generation, false, out, CancellationToken::new())
+        };
+        let generation = hub.register(&node, open).expect("there is room").generation;
+        (hub, generation)
+    }
+
+    /// The node does nothing of what it is to do.
+    fn fail(hub: &Hub, generation: u64) {
+        let now = Instant::now();
+        let command = hub.quietly(|model| model.next_command(NODE, generation, now));
+        command.expect("something to do");
+        let failed = Answer::Failed("not today".into());
+        hub.update(|model| model.answered(NODE, generation, &failed, now));
+    }
+
+    fn request(endpoint: &str) -> CreateConnectionRequest {
+        let config_data = format!(r#"{{"endpoint":"{endpoint}"}}"#);
+        let connection = Connection { connection_id: "link".into(), config_data };
+        CreateConnectionRequest { connection: Some(connection), node_id: NODE.into() }
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_put_in_the_place_of_what_failed_stays() {
+        let (hub, generation) = hub();
+        let key = (NODE.to_owned(), "link".to_owned());
+        let other = ConnectionRecord {
+            node: NODE.into(),
+            id: "link".into(),
+            endpoint: "http://b:1".into(),
+            config: r#"{"endpoint":"http://b:1"}"#.into(),
+        };
+        let meanwhile = async {
+            let put = Change::PutConnection(other.clone());
+            hub.commit(|_| Ok::<_, StoreError>((vec![put], ()))).expect("kept");
+            fail(&hub, generation);
+        };
+        let (made, ()) = tokio::join!(connect(&hub, request("http://a:1")), meanwhile);
+        assert_eq!(made.expect_err("it failed").code(), Code::Unavailable);
+        assert_eq!(hub.read(|model| model.state().connections.get(&key).cloned()), Some(other));
+
+        let subscription = Subscription {
+            component_0: "org".into(),
+            component_1: "ns".into(),
+            component_2: "app".into(),
+            connection_id: "link".into(),
+            ..Subscription::default()
+        };
+        let id = format!("{NODE}:{}", route_text(&subscription, "link"));
+        let name = RouteName::of(&subscription).expect("a name");
+        let to = RouteTarget::Endpoint { endpoint: "http://c:1".into(), config: "{}".into() };
+        let other = route(id.clone(), NODE.into(), name, to);
+        let meanwhile = async {
+            let put = Change::PutRoute(other.clone());
+            hub.commit(|_| Ok::<_, StoreError>((vec![put], ()))).expect("kept");
+            fail(&hub, generation);
+        };
+        let asked =
+            CreateSubscriptionRequest { subscription: Some(subscription), node_id: NODE.into() };
+        let (made, ()) = tokio::join!(subscribe(&hub, asked), meanwhile);
+        assert_eq!(made.expect_err("it failed").code(), Code::Unavailable);
+        assert_eq!(hub.read(|model| model.state().routes.get(&id).cloned()), Some(other));
+    }
+
+    #[tokio::test]
+    async fn what_failed_is_not_kept_and_what_was_there_before_is() {
+        let (hub, generation) = hub();
+        let key = (NODE.to_owned(), "link".to_owned());
+        let kept = || hub.read(|model| model.state().connections.get(&key).cloned());
+        let failing = async { fail(&hub, generation) };
+        let (made, ()) = tokio::join!(connect(&hub, request("http://a:1")), failing);
+        made.expect_err("it failed");
+        assert_eq!(kept(), None);
+        let before = ConnectionRecord {
+            node: NODE.into(),
+            id: "link".into(),
+            endpoint: "http://b:1".into(),
+            config: r#"{"endpoint":"http://b:1"}"#.into(),
+        };
+        let put = Change::PutConnection(before.clone());
+        hub.commit(|_| Ok::<_, StoreError>((vec![put], ()))).expect("kept");
+        let failing = async { fail(&hub, generation) };
+        let (made, ()) = tokio::join!(connect(&hub, request("http://a:1")), failing);
+        made.expect_err("it failed");
+        assert_eq!(kept(), Some(before));
     }
 }

@@ -130,11 +130,14 @@ pub(super) async fn survey(hub: Arc<Hub>, stream: Arc<Stream>) {
 async fn look(hub: &Hub, stream: &Stream) -> Result<(), Unanswered> {
     let (id, generation) = (&*stream.node, stream.generation);
     let (asked, mark) = hub.read(|model| (model.sequence(), model.mark_of(id)));
-    let entries = stream.subscriptions(Instant::now() + ANSWER).await?;
-    let Some(entries) = entries else {
+    let entries = match stream.subscriptions(Instant::now() + ANSWER).await {
+        Ok(Some(entries)) => entries,
         // Every published node has an entry of its own: it is silent, not empty.
-        warn!(node_id = id, "A node does not say which routes it has");
-        return Ok(());
+        Ok(None) | Err(Unanswered::Silent) => {
+            warn!(node_id = id, "A node does not say which routes it has");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     };
     let Listed { clients, routes } = Listed::of(entries);
     let missing = hub.update(|model| {

@@ -69,7 +69,7 @@ pub(super) async fn run(
         match message {
             Ok(Some(message)) => {
                 stream.hear();
-                if !handle(hub, &stream, message) {
+                if !handle(hub, &stream, message).await {
                     stream.flush().await;
                     break;
                 }
@@ -147,7 +147,7 @@ fn greet(stream: &Stream, record: &NodeRecord) {
 }
 
 /// Takes a message of a registered node. Returns whether the stream goes on.
-fn handle(hub: &Hub, stream: &Stream, message: ControlMessage) -> bool {
+async fn handle(hub: &Hub, stream: &Stream, message: ControlMessage) -> bool {
     let Some(payload) = message.payload else { return true };
     match payload {
         Payload::ConfigCommand(report) => take_report(hub, stream, &report),
@@ -162,7 +162,7 @@ fn handle(hub: &Hub, stream: &Stream, message: ControlMessage) -> bool {
             stream.answer(&membership.original_message_id.clone(), payload);
         }
         Payload::SubscriptionListResponse(_) | Payload::ConnectionListResponse(_) => {
-            stream.chunk(payload);
+            stream.chunk(payload).await;
         }
         Payload::DeregisterNodeRequest(_) => {
             stream.tell(Payload::DeregisterNodeResponse(DeregisterNodeResponse { success: true }));
@@ -178,7 +178,10 @@ fn handle(hub: &Hub, stream: &Stream, message: ControlMessage) -> bool {
             stream.tell(Payload::Ack(refusal));
         }
         Payload::ListChannelRequest(_) => {
-            let channel_name = hub.read(|model| model.state().channels.keys().cloned().collect());
+            let channel_name = hub.read(|model| {
+                let channels = model.state().channels.values();
+                channels.filter(|made| !made.pending).map(|made| made.name.clone()).collect()
+            });
             stream.tell(Payload::ListChannelResponse(ListChannelsResponse { channel_name }));
         }
         Payload::ListParticipantsRequest(request) => {

@@ -19,13 +19,13 @@ use super::lists::Listing;
 /// Requests of one node that wait for their answer; more are refused.
 const WAITING: usize = 256;
 
-/// Between two messages of one list.
+/// What may still come of a list after the answer to a later request.
 const CHUNK_PAUSE: Duration = Duration::from_millis(500);
 
-/// Messages of one list that wait to be read.
+/// Messages of one list that wait to be read. While there are so many the stream is not read.
 const CHUNKS: usize = 64;
 
-/// Entries of one list; the rest is left out.
+/// Entries of one list; a longer one is never known whole.
 const ENTRIES: usize = 1_000_000;
 
 /// The stream of a registered node.
@@ -41,7 +41,7 @@ pub(crate) struct Stream {
     answers: Mutex<HashMap<String, oneshot::Sender<Payload>>>,
     /// The list that is being received. Those of release 0.6 do not say what they answer, so there
     /// is one at a time.
-    list: Mutex<Option<(String, mpsc::Sender<Payload>)>>,
+    list: Mutex<Option<mpsc::Sender<Payload>>>,
     list_turn: tokio::sync::Mutex<()>,
     heard: watch::Sender<()>,
     /// Asks for a new look at the names of the node's clients.
@@ -64,6 +64,19 @@ pub(crate) fn message(payload: Payload) -> ControlMessage {
     ControlMessage { message_id: new_message_id(rand::random()), payload: Some(payload) }
 }
 
+/// The next message of a list.
+async fn next<T: Listing>(
+    chunks: &mut mpsc::Receiver<Payload>,
+    id: &str,
+) -> Result<Vec<T>, Unanswered> {
+    loop {
+        let chunk = chunks.recv().await.ok_or(Unanswered::Ended)?;
+        if let Some(entries) = T::read(chunk, id) {
+            return Ok(entries);
+        }
+    }
+}
+
 /// Takes back what was installed, however the wait ends.
 struct Installed<'a>(&'a Stream, &'a str);
 
@@ -82,7 +95,7 @@ impl Drop for Listening<'_> {
 }
 
 impl Stream {
-    pub(super) fn new(
+    pub(crate) fn new(
         node: String,
         generation: u64,
         is_complete: bool,
@@ -107,7 +120,7 @@ impl Stream {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn list(&self) -> MutexGuard<'_, Option<(String, mpsc::Sender<Payload>)>> {
+    fn list(&self) -> MutexGuard<'_, Option<mpsc::Sender<Payload>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -177,10 +190,13 @@ impl Stream {
         }
     }
 
-    /// Hands over a message of a list.
-    pub(super) fn chunk(&self, payload: Payload) {
-        if let Some((_, sender)) = &*self.list() {
-            let _ = sender.try_send(payload);
+    /// Hands over a message of a list, once there is room: without one of its messages a list
+    /// would be taken for a shorter one.
+    pub(super) async fn chunk(&self, payload: Payload) {
+        let listening = self.list().clone();
+        if let Some(sender) = listening {
+            // Who asked may have gone meanwhile.
+            let _ = sender.send(payload).await;
         }
     }
 
@@ -192,7 +208,7 @@ impl Stream {
     /// All subscriptions of the node; `None` if it gave no list by `deadline`.
     ///
     /// # Errors
-    /// [`Unanswered`], but never [`Unanswered::Silent`].
+    /// [`Unanswered`]; [`Unanswered::Silent`] if a list began but is not known to have ended.
     pub(crate) async fn subscriptions(
         &self,
         deadline: Instant,
@@ -205,7 +221,7 @@ impl Stream {
     /// is empty.
     ///
     /// # Errors
-    /// [`Unanswered`], but never [`Unanswered::Silent`].
+    /// [`Unanswered`]; [`Unanswered::Silent`] if a list began but is not known to have ended.
     pub(crate) async fn connections(
         &self,
         deadline: Instant,
@@ -227,29 +243,53 @@ impl Stream {
         let message = message(ask);
         let id = message.message_id.clone();
         let (sender, mut chunks) = mpsc::channel(CHUNKS);
-        *self.list() = Some((id.clone(), sender));
+        *self.list() = Some(sender);
         let _listening = Listening(self);
         let first = async {
             self.out.send(message).await.map_err(|_| Unanswered::Ended)?;
-            loop {
-                let chunk = chunks.recv().await.ok_or(Unanswered::Ended)?;
-                if let Some(entries) = T::read(chunk, &id) {
-                    return Ok(entries);
-                }
-            }
+            next(&mut chunks, &id).await
         };
-        let mut all = match self.bounded(deadline, first).await {
+        let first = match self.bounded(deadline, first).await {
             Err(Unanswered::Silent) => return Ok(None),
             first => first?,
         };
-        let mut last = all.len();
-        while last >= super::lists::CHUNK_ENTRIES && all.len() < ENTRIES {
-            let Ok(Some(chunk)) = timeout(CHUNK_PAUSE, chunks.recv()).await else { break };
-            let Some(more) = T::read(chunk, &id) else { continue };
-            last = more.len();
-            all.extend(more);
+        if first.len() < super::lists::CHUNK_ENTRIES {
+            return Ok(Some(first));
         }
-        Ok(Some(all))
+        self.bounded(deadline, self.rest(first, &mut chunks, &id, deadline)).await.map(Some)
+    }
+
+    /// A list from its first message on, which is full. It ends with one that is not. After a last
+    /// one that happens to be full nothing comes: so the node is asked for something else too, and
+    /// its answer to that comes after the list.
+    async fn rest<T: Listing>(
+        &self,
+        mut all: Vec<T>,
+        chunks: &mut mpsc::Receiver<Payload>,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Vec<T>, Unanswered> {
+        let later = self.ask(Payload::ConfigCommand(ConfigurationCommand::default()), deadline);
+        let mut later = std::pin::pin!(later);
+        let mut is_after = false;
+        while all.len() < ENTRIES {
+            let more: Vec<T> = tokio::select! {
+                biased;
+                more = next(chunks, id) => more?,
+                answer = &mut later, if !is_after => {
+                    answer?;
+                    is_after = true;
+                    continue;
+                }
+                () = tokio::time::sleep(CHUNK_PAUSE), if is_after => return Ok(all),
+            };
+            let is_last = more.len() < super::lists::CHUNK_ENTRIES;
+            all.extend(more);
+            if is_last {
+                return Ok(all);
+            }
+        }
+        Err(Unanswered::Silent)
     }
 
     /// Whether anything comes within `patience` after the node is asked for a sign of life.
@@ -264,5 +304,59 @@ impl Stream {
             () = self.ended.cancelled() => false,
             alive = timeout(patience, alive) => alive.unwrap_or(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message;
+    use slim_compat_grpc::proto::southbound::{Ack, ConnectionListResponse};
+
+    use super::*;
+
+    fn part(entries: usize) -> Payload {
+        let entry = ConnectionEntry { id: 1, connection_type: 1, config_data: "{}".into() };
+        let entries_or_id = vec![Bytes::from(entry.encode_to_vec()); entries];
+        let later_entries = Vec::new();
+        Payload::ConnectionListResponse(ConnectionListResponse { entries_or_id, later_entries })
+    }
+
+    /// What is known of a list of which these messages come by `deadline`, from a node that
+    /// answers, or does not answer, what it is asked after it.
+    async fn listed(
+        parts: &[usize],
+        answers: bool,
+        deadline: Instant,
+    ) -> Result<Option<Vec<ConnectionEntry>>, Unanswered> {
+        let (out, mut asked) = mpsc::channel(8);
+        let stream = Stream::new("slim/0".into(), 1, false, out, CancellationToken::new());
+        let node = async {
+            asked.recv().await.expect("a request for the list");
+            for entries in parts {
+                stream.chunk(part(*entries)).await;
+            }
+            while let Some(later) = asked.recv().await {
+                if answers {
+                    stream.answer(&later.message_id, Payload::Ack(Ack::default()));
+                }
+            }
+        };
+        tokio::select! {
+            listed = stream.connections(deadline) => listed,
+            () = node => unreachable!("the stream stays open"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_is_known_only_if_its_end_is_known() {
+        let long = Instant::now() + Duration::from_secs(60);
+        let count = |listed: Result<Option<Vec<_>>, _>| listed.map(|all| all.map(|all| all.len()));
+        assert_eq!(count(listed(&[100, 100, 7], false, long).await), Ok(Some(207)));
+        assert_eq!(count(listed(&[100, 100], true, long).await), Ok(Some(200)));
+        assert_eq!(count(listed(&[100; 1000], true, long).await), Ok(Some(100_000)));
+        let short = || Instant::now() + Duration::from_millis(300);
+        assert_eq!(count(listed(&[100, 100], false, short()).await), Err(Unanswered::Silent));
+        assert_eq!(count(listed(&[], true, short()).await), Ok(None));
     }
 }

@@ -234,6 +234,8 @@ fn channel(name: &str) -> ChannelRecord {
         name: name.into(),
         moderators: vec!["org/ns/moderator/1".into()],
         participants: vec!["org/ns/b".into(), "org/ns/a".into(), "org/ns/b".into()],
+        pending: true,
+        invited: vec!["org/ns/d".into(), "org/ns/c".into()],
     }
 }
 

@@ -124,3 +124,23 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::store::ChannelRecord;
+
+    #[test]
+    fn a_channel_that_an_earlier_release_wrote_is_known_to_be_there() {
+        let old = br#"{"name":"o/n/c","moderators":["o/n/m/1"],"participants":["o/n/p"]}"#;
+        let record: ChannelRecord = decode(&[&[FORM], &old[..]].concat()).expect("it is read");
+        let expected = ChannelRecord {
+            name: "o/n/c".into(),
+            moderators: vec!["o/n/m/1".into()],
+            participants: vec!["o/n/p".into()],
+            pending: false,
+            invited: Vec::new(),
+        };
+        assert_eq!(record, expected);
+    }
+}
