@@ -46,6 +46,9 @@ impl Default for Limits {
     }
 }
 
+/// Names whose routes to a node may wait until they are asked for.
+const MARKED: usize = 4096;
+
 /// Everything that a controller knows.
 #[derive(Debug)]
 pub struct Model {
@@ -213,11 +216,17 @@ impl Model {
     }
 
     fn mark_at_others(&mut self, reporter: &str, name: &Arc<RouteName>) {
+        let mut full = Vec::new();
         for (id, node) in &mut self.nodes {
             if id != reporter {
                 node.marked.insert(Arc::clone(name));
+                if node.marked.len() > MARKED {
+                    full.push(id.clone());
+                }
             }
         }
+        // Of a node that is away nobody asks; names that came and went are not to pile up there.
+        full.iter().for_each(|id| self.work_out(id));
     }
 
     /// Names of routes of operators that lead to this node.

@@ -101,6 +101,22 @@ fn every_other_node_gets_a_route_to_the_node_of_a_client_and_loses_it_with_the_c
 }
 
 #[test]
+fn names_that_come_and_go_do_not_pile_up_for_a_node_that_is_away() {
+    let now = Instant::now();
+    let (mut model, streams) = network(&[true, true], now);
+    model.lose("slim/1", streams[1], now);
+    for number in 0..20_000 {
+        let client = name(&format!("org/ns/app/{number}"));
+        model.report("slim/0", streams[0], &client);
+        model.withdraw("slim/0", streams[0], &client);
+    }
+    let away = &model.nodes["slim/1"];
+    assert!(away.marked.len() < 10_000, "{} names wait", away.marked.len());
+    model.work_out("slim/1");
+    assert_eq!(model.nodes["slim/1"].marked.len(), 0);
+}
+
+#[test]
 fn the_controllers_own_name_is_no_route_and_streams_of_the_past_report_nothing() {
     let now = Instant::now();
     let (mut model, streams) = network(&[true, true], now);

@@ -7,6 +7,7 @@ use slim_compat_grpc::proto::southbound::control_message::Payload;
 use tonic::{Code, Status};
 use tracing::{debug, warn};
 
+use super::routes::room_for;
 use super::{LIMIT, Northbound, REPORTS, success};
 use crate::controller::model::Model;
 use crate::controller::name::{RouteName, draw_channel};
@@ -67,6 +68,7 @@ impl Northbound {
             pending: true,
             invited: Vec::new(),
         };
+        self.hub().read(|model| room_for(&name, &model.state().channels, CHANNELS, "channels"))?;
         self.keep(Change::PutChannel(record))?;
         let order = south::CreateChannelRequest {
             moderators: moderators.clone(),
@@ -243,6 +245,12 @@ pub(super) fn moderator_of(channel: &ChannelRecord) -> Result<RouteName, Status>
     RouteName::four(first).map_err(|error| unusable(&error.to_string()))
 }
 
+/// Channels that operators may have at a time.
+const CHANNELS: usize = 65_536;
+
+/// Characters of a node's own words that callers get to see.
+const SAID: usize = 512;
+
 /// Has a node do something, and waits for its word on it.
 pub(super) async fn obey(
     stream: &Stream,
@@ -258,7 +266,8 @@ pub(super) async fn obey(
                 Code::Ok => Code::FailedPrecondition,
                 code => code,
             };
-            Err(Status::new(code, format!("{what}: [{}]", messages.join(" "))))
+            let said: String = messages.join(" ").chars().take(SAID).collect();
+            Err(Status::new(code, format!("{what}: [{said}]")))
         }
         Ok(_) => Err(Status::internal(format!("{what}: the node answered with something else"))),
         Err(Unanswered::Silent) => Err(Status::deadline_exceeded(format!(

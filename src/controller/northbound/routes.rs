@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use slim_compat_grpc::proto::northbound::{
@@ -17,7 +18,7 @@ use crate::controller::name::{RouteName, route_text};
 use crate::controller::store::{Change, ConnectionRecord, RouteRecord, RouteTarget, StoreError};
 
 /// Largest client block, in bytes.
-const CONFIG_BYTES: usize = 64 * 1024;
+const CONFIG_BYTES: usize = 16 * 1024;
 
 /// Longest id of a connection, in bytes.
 const ID_BYTES: usize = 1024;
@@ -65,6 +66,23 @@ fn check_nodes(model: &Model, source: &str, destination: &str) -> Result<(), Sta
     }
 }
 
+/// What operators may have kept at a time.
+const ROUTES: usize = 262_144;
+const CONNECTIONS: usize = 65_536;
+
+/// Whether there is room for one more, unless it replaces what is there.
+pub(super) fn room_for<K: Ord, V>(
+    key: &K,
+    kept: &BTreeMap<K, V>,
+    limit: usize,
+    what: &str,
+) -> Result<(), Status> {
+    if kept.len() < limit || kept.contains_key(key) {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted(format!("{what}: expected at most {limit}")))
+}
+
 const NOWHERE: &str = "either destNodeId or connectionId must be provided";
 
 pub(super) fn add(hub: &Hub, request: AddRouteRequest) -> Result<AddRouteResponse, Status> {
@@ -87,6 +105,7 @@ pub(super) fn add(hub: &Hub, request: AddRouteRequest) -> Result<AddRouteRespons
             (dest_node_id.clone(), RouteTarget::Node(dest_node_id))
         };
         let id = format!("{node_id}:{}", route_text(&subscription, &destination));
+        room_for(&id, &model.state().routes, ROUTES, "routes")?;
         Ok((vec![Change::PutRoute(route(id.clone(), node_id, name, to))], id))
     })?;
     debug!(route_id, "Route stored");
@@ -178,6 +197,7 @@ pub(super) async fn connect(
     let record = ConnectionRecord { node: node.clone(), id: id.clone(), endpoint, config };
     let key = (node.clone(), id.clone());
     let last = hub.commit(|model| {
+        room_for(&key, &model.state().connections, CONNECTIONS, "connections")?;
         let last = model.state().connections.get(&key).cloned();
         Ok::<_, Status>((vec![Change::PutConnection(record.clone())], last))
     })?;
@@ -240,6 +260,7 @@ pub(super) async fn subscribe(
                 "failed to get connection by ID: connection with ID {connection} not found"
             )));
         }
+        room_for(&id, &model.state().routes, ROUTES, "routes")?;
         let last = model.state().routes.get(&id).cloned();
         let to = RouteTarget::Connection(connection.clone());
         let record = route(id.clone(), node.clone(), name, to);
