@@ -107,7 +107,7 @@ fn names_that_come_and_go_do_not_pile_up_for_a_node_that_is_away() {
     model.lose("slim/1", streams[1], now);
     for number in 0..20_000 {
         let client = name(&format!("org/ns/app/{number}"));
-        model.report("slim/0", streams[0], &client);
+        assert_eq!(model.report("slim/0", streams[0], &client), Reported::Kept);
         model.withdraw("slim/0", streams[0], &client);
     }
     let away = &model.nodes["slim/1"];
