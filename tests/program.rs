@@ -247,14 +247,17 @@ async fn a_port_in_use_ends_the_program_with_a_hint() {
     let address = taken.local_addr().expect("its address");
     let plane = format!("endpoint: \"{address}\", tls: {{ insecure: true }}");
     let admin = config("", PLAIN).replacen("127.0.0.1:0", &address.to_string(), 1);
-    for text in [config("", &plane), admin] {
+    for (text, hint) in [
+        (config("", &plane), "another process listens there"),
+        (admin, "set `admin` to another IP:port, or to `none`"),
+    ] {
         let file = ConfigFile::new(&text);
         let mut program = Program::spawn(slim(&["--config", &file.text()]));
         assert_eq!(program.exit().await, Some(1), "{text}");
         let line = program.line("failed to start service").await;
         assert!(line.contains(" ERROR "), "{line}");
         assert!(line.contains(&format!("listen on {address}: ")), "{line}");
-        assert!(line.contains("another process listens there"), "{line}");
+        assert!(line.contains(hint), "{line}");
         assert!(program.stdout.find("data plane ready").is_none());
     }
 }
