@@ -245,6 +245,14 @@ impl Ended {
         self.stdout
     }
 
+    /// What was printed, of a run that went well and of which this had to be noted.
+    #[track_caller]
+    pub(crate) fn ok_with(self, note: &str) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        assert!(self.stderr.starts_with("note: ") && self.stderr.contains(note), "{self:?}");
+        self.stdout
+    }
+
     /// The server refused, with these words.
     #[track_caller]
     pub(crate) fn refused(&self, words: &str) {
