@@ -256,7 +256,7 @@ impl Telemetry {
     }
 }
 
-/// All three are flushed at the same time, and not waited for longer than [`LAST_EXPORT`].
+/// All three are flushed at the same time, and not waited for longer than three seconds.
 impl Drop for Telemetry {
     fn drop(&mut self) {
         let (traces, logs, metrics) =
