@@ -58,10 +58,10 @@ fn is_removal(payload: &Payload) -> bool {
     matches!(payload, Payload::DeleteParticipantRequest(_))
 }
 
-#[tokio::test]
-async fn a_channel_whose_making_was_cut_off_is_listed_once_its_moderator_is_in_it() {
-    let (controller, members) = (controller().await, Members::default());
-    let [first, _second] = nodes(&controller, false, &members).await;
+/// A controller that was killed while it made a channel, started again, and the channel's name.
+async fn cut_off(members: &Members) -> (Controller, String) {
+    let controller = controller().await;
+    let [first, _second] = nodes(&controller, false, members).await;
     first.script().silent = true;
     let mut operator = controller.operator().await;
     let creating = tokio::spawn(async move { operator.create(MODERATOR).await });
@@ -72,6 +72,13 @@ async fn a_channel_whose_making_was_cut_off_is_listed_once_its_moderator_is_in_i
     let channel = channel.await;
     let controller = controller.restart().await;
     creating.await.expect("no panic").expect_err("the controller is gone");
+    (controller, channel)
+}
+
+#[tokio::test]
+async fn a_channel_whose_making_was_cut_off_is_listed_once_its_moderator_is_in_it() {
+    let members = Members::default();
+    let (controller, channel) = cut_off(&members).await;
 
     let _nodes = nodes(&controller, false, &members).await;
     let line = controller.program.line("It is not known whether a channel was made").await;
@@ -87,18 +94,8 @@ async fn a_channel_whose_making_was_cut_off_is_listed_once_its_moderator_is_in_i
 
 #[tokio::test]
 async fn a_channel_of_which_nothing_is_known_can_be_deleted() {
-    let (controller, members) = (controller().await, Members::default());
-    let [first, _second] = nodes(&controller, false, &members).await;
-    first.script().silent = true;
-    let mut operator = controller.operator().await;
-    let creating = tokio::spawn(async move { operator.create(MODERATOR).await });
-    let channel = first.until("an order", |seen| match seen {
-        Payload::CreateChannelRequest(create) => Some(create.channel_name.clone()),
-        _ => None,
-    });
-    let channel = channel.await;
-    let controller = controller.restart().await;
-    creating.await.expect("no panic").expect_err("the controller is gone");
+    let members = Members::default();
+    let (controller, channel) = cut_off(&members).await;
 
     let [first, _second] = nodes(&controller, false, &members).await;
     let mut operator = controller.operator().await;
