@@ -77,3 +77,37 @@ fn wait(socket: &UdpSocket, event: PollFlags) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_message_goes_to_the_subscriber_and_its_answer_to_the_publisher() {
+        let socket = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+            socket
+        };
+        let (pump, subscriber, publisher) = (socket(), socket(), socket());
+        let address = pump.local_addr().expect("bound");
+        // It ends with the process.
+        std::thread::spawn(move || serve(&pump));
+        let send = |from: &UdpSocket, bytes| from.send_to(bytes, address).expect("sent");
+        let receive = |at: &UdpSocket| {
+            let mut buffer = [0; 64];
+            let (len, from) = at.recv_from(&mut buffer).expect("an answer");
+            assert_eq!(from, address);
+            buffer[..len].to_vec()
+        };
+        send(&subscriber, &[SUBSCRIBER]);
+        for _ in 0..2 {
+            send(&publisher, b"there");
+            assert_eq!(receive(&subscriber), b"there");
+            send(&subscriber, b"and back");
+            assert_eq!(receive(&publisher), b"and back");
+        }
+    }
+}

@@ -277,8 +277,111 @@ fn number(digits: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use indicatif::ProgressBar;
+    use tokio::io::{AsyncBufReadExt, BufStream};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tokio::task::{LocalSet, spawn_local};
+
     use super::super::super::stamp::{Mark, Stamp};
+    use super::super::super::{Mode, Plan, Server, Session};
     use super::*;
+
+    /// Its subject, its number, and where its messages go.
+    type Subscription = (String, String, UnboundedSender<Vec<u8>>);
+
+    /// As much of a NATS server as a run needs.
+    #[derive(Default)]
+    struct Broker {
+        subscriptions: RefCell<Vec<Subscription>>,
+        answers: Cell<usize>,
+    }
+
+    impl Broker {
+        async fn start(self: &Rc<Self>) -> String {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("bound").to_string();
+            let broker = Rc::clone(self);
+            spawn_local(async move {
+                while let Ok((socket, _)) = listener.accept().await {
+                    spawn_local(Rc::clone(&broker).serve(BufStream::new(socket)));
+                }
+            });
+            address
+        }
+
+        async fn serve(self: Rc<Self>, socket: BufStream<TcpStream>) -> std::io::Result<()> {
+            let (mut reader, mut writer) = split(socket);
+            let (output, mut outputs) = unbounded_channel::<Vec<u8>>();
+            spawn_local(async move {
+                while let Some(bytes) = outputs.recv().await {
+                    let _gone = writer.write_all(&bytes).await;
+                    let _gone = writer.flush().await;
+                }
+            });
+            let say = |text: &str| output.send(text.into()).expect("the writer runs");
+            say("INFO {\"server_id\":\"test\",\"max_payload\":1048576}\r\nPING\r\n");
+            let mut reader = BufReader::new(&mut reader);
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).await? == 0 {
+                    return Ok(());
+                }
+                match line.split_whitespace().collect::<Vec<_>>()[..] {
+                    ["PING"] => say("PONG\r\n"),
+                    ["PONG"] => self.answers.set(self.answers.get() + 1),
+                    ["SUB", subject, id] => {
+                        let subscription = (subject.to_owned(), id.to_owned(), output.clone());
+                        self.subscriptions.borrow_mut().push(subscription);
+                    }
+                    ["PUB", subject, len] => {
+                        let mut payload = vec![0; len.parse::<usize>().expect("a length") + 2];
+                        reader.read_exact(&mut payload).await?;
+                        for (_, id, output) in
+                            self.subscriptions.borrow().iter().filter(|(to, ..)| to == subject)
+                        {
+                            let line = format!("MSG {subject} {id} {len}\r\n");
+                            let _gone = output.send([line.as_bytes(), &payload].concat());
+                        }
+                    }
+                    _ => assert!(line.starts_with("CONNECT {"), "{line}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn messages_go_through_a_broker_to_one_to_all_and_back() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let broker = Rc::new(Broker::default());
+            let authority = broker.start().await;
+            let server = Server::Nats { authority, tls: None };
+            let plan = || Plan { count: Some(500), size: 1_000, ..Plan::default() };
+            for (topic, plan, copies) in [
+                ("one", plan(), 500),
+                ("all", Plan { subscribers: 3, ..plan() }, 1_500),
+                ("back", Plan { mode: Mode::RoundTrip, ..plan() }, 500),
+            ] {
+                let plan = Plan { topic: topic.into(), ..plan };
+                let session = Session::connect(&server, plan).await.expect("a session");
+                let report = session.run(&ProgressBar::hidden()).await.expect("a report");
+                assert_eq!((report.messages, report.lost), (copies, Some(0)), "{topic}");
+            }
+            // Whoever does not answer is taken for dead in the end.
+            assert_eq!(broker.answers.get(), 2 + 4 + 2);
+        });
+    }
+
+    #[test]
+    fn a_topic_that_no_subject_can_hold_is_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let refused = async { connect("127.0.0.1:1", None, "a b", None).await.err() };
+        let error = runtime.expect("a runtime").block_on(refused).expect("an error");
+        assert!(error.to_string().starts_with("--topic: expected no spaces"), "{error}");
+    }
 
     #[test]
     fn a_message_is_published_to_its_subject_and_read_as_it_was_written() {
