@@ -41,7 +41,8 @@ pub(crate) fn output<A: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     arguments: impl IntoIterator<Item = A>,
 ) -> String {
-    let output = Command::new(program).args(arguments).output();
+    // zenoh's router logs that it starts, to the same place.
+    let output = Command::new(program).env("RUST_LOG", "error").args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     text.lines().next().map_or("unknown".to_owned(), str::to_owned)

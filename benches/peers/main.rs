@@ -38,10 +38,10 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[derive(Debug, Parser)]
 #[command(about = "A node beside its floors and peers: CPU time, throughput and latency")]
 struct Args {
-    /// Only cases whose name contains one of these
+    /// Only cases whose name begins with one of these
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     case: Vec<String>,
-    /// Only relays whose name contains one of these
+    /// Only relays whose name begins with one of these
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     relay: Vec<String>,
     /// Rounds of each case
@@ -72,6 +72,9 @@ struct Args {
     /// Load for it [default: built from benches/peers/zenoh-load]
     #[arg(long, value_name = "PROGRAM")]
     zenoh_load: Option<PathBuf>,
+    /// Have zenoh send paced messages and round trips at once, without looking for others
+    #[arg(long)]
+    zenoh_express: bool,
     /// Release of upstream's node
     #[arg(long, value_name = "RELEASE", default_value = "0.6.3")]
     upstream: String,
@@ -86,8 +89,9 @@ const REST: Duration = Duration::from_millis(20);
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
     let mut cases = case::all(args.window, args.quick);
-    let wanted =
-        |case: &Case| args.case.is_empty() || args.case.iter().any(|part| case.name.contains(part));
+    let wanted = |case: &Case| {
+        args.case.is_empty() || args.case.iter().any(|part| case.name.starts_with(part.as_str()))
+    };
     cases.retain(wanted);
     let relays = Relays::start(&args)?;
     if cases.is_empty() || relays.all.is_empty() || args.rounds == 0 {

@@ -64,7 +64,7 @@ pub(crate) struct Relays {
 }
 
 impl Relays {
-    /// Starts all whose name contains one of those that `args` name.
+    /// Starts all whose name begins with one of those that `args` name.
     pub(crate) fn start(args: &Args) -> Result<Self, Failure> {
         let wanted = args.relay.clone();
         let mut relays =
@@ -80,7 +80,7 @@ impl Relays {
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.wanted.is_empty() || self.wanted.iter().any(|part| name.contains(part))
+        self.wanted.is_empty() || self.wanted.iter().any(|part| name.starts_with(part.as_str()))
     }
 
     fn add(&mut self, name: String, way: Way, process: Process) {
@@ -168,7 +168,7 @@ impl Relays {
             if !self.wants(&name) {
                 continue;
             }
-            match zenoh::start(&args.zenohd, transport, certificate, &load) {
+            match zenoh::start(args, transport, certificate, &load) {
                 Ok((node, router)) => {
                     self.add(name, Way::Zenoh(router), Process::Node(Rc::new(node)));
                 }

@@ -14,7 +14,7 @@ use slim_quic::ctl::bench::Report;
 use crate::case::{Case, Load};
 use crate::node::{self, Node};
 use crate::relay::Certificate;
-use crate::{Failure, REST};
+use crate::{Args, Failure, REST};
 
 /// Of the router and of the library.
 pub(crate) const VERSION: &str = "1.10.2";
@@ -24,6 +24,7 @@ pub(crate) struct Router {
     endpoint: String,
     authority: Option<PathBuf>,
     load: Rc<Path>,
+    express: bool,
 }
 
 /// Builds the load; takes minutes when it is first done.
@@ -40,14 +41,14 @@ pub(crate) fn build(scratch: &Path) -> Result<PathBuf, Failure> {
 
 /// A router over one transport, that looks for nobody.
 pub(crate) fn start(
-    program: &Path,
+    args: &Args,
     transport: &str,
     certificate: &Certificate,
     load: &Rc<Path>,
 ) -> Result<(Node, Router), Failure> {
     let address = node::free_address()?;
     let endpoint = format!("{transport}/{address}");
-    let mut command = Command::new(program);
+    let mut command = Command::new(&args.zenohd);
     command.env("RUST_LOG", "error").arg("--listen").arg(&endpoint);
     command.args(["--no-multicast-scouting", "--cfg", "scouting/gossip/enabled:false"]);
     // A time in each message would be work that no other relay does.
@@ -64,7 +65,7 @@ pub(crate) fn start(
     }
     let node = Node::start(format!("zenohd {transport}"), address, &mut command)?;
     let authority = (transport != "tcp").then(|| certificate.certificate.clone());
-    Ok((node, Router { endpoint, authority, load: Rc::clone(load) }))
+    Ok((node, Router { endpoint, authority, load: Rc::clone(load), express: args.zenoh_express }))
 }
 
 /// What the load reports.
@@ -94,8 +95,7 @@ impl Router {
             "rate": case.rate(),
             "window": case.window,
             "round_trip": case.load == Load::RoundTrip,
-            // Without it a message waits for others for up to a millisecond.
-            "express": !case.is_saturated(),
+            "express": self.express && !case.is_saturated(),
         });
         let mut load = Process(
             Command::new(&*self.load)
