@@ -204,7 +204,11 @@ impl Ends {
         let failed = |source| Error::Native { server: server.to_owned(), source };
         let socket = UdpSocket::bind(any).and_then(Socket::new);
         let socket = socket.map_err(|source| Error::connect(server, source))?;
-        let quic = QuicSettings { mtu: options.mtu, idle_timeout: IDLE_TIMEOUT };
+        let quic = QuicSettings {
+            mtu: options.mtu,
+            idle_timeout: IDLE_TIMEOUT,
+            congestion: options.congestion,
+        };
         let mut config = ClientConfig::new(Arc::new(tls::quic(options).map_err(failed)?));
         config.transport_config(Arc::new(settings::transport(quic)));
         let mut transport = Transport::new(settings::endpoint(CoreId(0), quic), None);
