@@ -2,7 +2,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, TryFutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::Connection;
 use h2::{Ping, PingPong};
@@ -52,8 +52,11 @@ pub async fn serve_connection<Io>(
 {
     let visitor = Rc::new(visitor);
     let deadline = Instant::from_std(accepted + host.limits.handshake);
-    let handshake =
-        timeout_at(deadline, builder(&settings).handshake(Lingering::new(io, Rc::clone(&host))));
+    // A task has room for all that it ever holds by value, and keeps it: so what only the beginning
+    // needs has memory of its own, and so has the connection, which is moved several times.
+    let handshake = builder(&settings).handshake(Lingering::new(io, Rc::clone(&host)));
+    let handshake = Box::pin(handshake.map_ok(Box::new));
+    let handshake = timeout_at(deadline, handshake);
     let handshake = tokio::select! {
         done = handshake => done,
         // Who has not even said hello does not keep the node from stopping.
@@ -100,7 +103,7 @@ enum Chore {
 
 /// Accepts streams, keeps the connection alive, and says goodbye.
 async fn drive<Io>(
-    mut connection: Connection<Io, Bytes>,
+    mut connection: Box<Connection<Io, Bytes>>,
     visitor: &Rc<Visitor>,
     deadline: Instant,
     settings: Http2Settings,
@@ -174,7 +177,7 @@ fn chores(
 }
 
 /// Lets the streams of a stopping node end, then closes the connection.
-async fn say_goodbye<Io>(mut connection: Connection<Io, Bytes>, streams: &Streams) -> Ended
+async fn say_goodbye<Io>(mut connection: Box<Connection<Io, Bytes>>, streams: &Streams) -> Ended
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
