@@ -128,16 +128,10 @@ fn header(destination: Name) -> d6::Header {
     }
 }
 
-/// As long as one with texts; those of a name that was made from numbers are not known.
+/// Without texts, which are not known of a name that was made from numbers: nodes would go by them.
 fn subscription(name: Name) -> d6::Message {
-    let text = || "0123456789abcdef".to_owned();
-    let kind = d6::message::Type::Subscribe(d6::Subscribe {
-        header: Some(header(name)),
-        component_0: text(),
-        component_1: text(),
-        component_2: text(),
-    });
-    message(kind)
+    let header = Some(header(name));
+    message(d6::message::Type::Subscribe(d6::Subscribe { header, ..d6::Subscribe::default() }))
 }
 
 fn publication(to: Name, payload: &[u8]) -> d6::Message {
