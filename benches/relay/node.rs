@@ -43,12 +43,24 @@ impl Node {
         mtu: u16,
         scratch: &Path,
     ) -> Result<Self, Failure> {
+        Self::ours_with(label, program, cores, mtu, "", scratch)
+    }
+
+    /// The same with `more` lines of configuration.
+    pub(crate) fn ours_with(
+        label: String,
+        program: &Path,
+        cores: usize,
+        mtu: u16,
+        more: &str,
+        scratch: &Path,
+    ) -> Result<Self, Failure> {
         let address = free_address()?;
         let file = scratch.join(format!("relay-{}.yaml", address.port()));
         fs::write(
             &file,
             format!(
-                "admin: none\ntracing: {{log_level: error}}\nruntime: {{n_cores: {cores}}}\n\
+                "{more}admin: none\ntracing: {{log_level: error}}\nruntime: {{n_cores: {cores}}}\n\
                  services:\n  slim/0:\n    dataplane:\n      servers:\n        \
                  - endpoint: \"{address}\"\n          tls: {{insecure: true}}\n          quic: {{mtu: {mtu}}}\n"
             ),
