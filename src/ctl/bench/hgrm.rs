@@ -10,7 +10,7 @@ use super::report::NS_PER_US;
 pub(super) const STEPS_PER_HALVING: u32 = 5;
 
 /// Latencies in microseconds.
-pub(super) fn text(latency: &Histogram<u64>) -> String {
+pub fn text(latency: &Histogram<u64>) -> String {
     let mut text = format!(
         "{:>12} {:>14} {:>10} {:>14}\n\n",
         "Value", "Percentile", "TotalCount", "1/(1-Percentile)"

@@ -10,7 +10,7 @@ mod chart;
 mod clock;
 mod command;
 mod flow;
-mod hgrm;
+pub mod hgrm;
 mod plan;
 mod publisher;
 mod pump;
