@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use slim_quic::ctl::bench::hgrm;
+use slim_quic::ctl::bench::latency_hgrm;
 
 use crate::Failure;
 use crate::table::Row;
@@ -58,7 +58,7 @@ impl Folder {
             let load = case.load.to_string().replace('/', "_per_");
             let rtt = case.rtt.as_millis();
             let name = format!("{load}-{rtt}ms-{}pct-{relay}.hgrm", case.loss);
-            self.write(&name, &hgrm::text(&row.latency()))?;
+            self.write(&name, &latency_hgrm(&row.latency()))?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::plan::{Mode, Plan};
 use super::publisher::Publisher;
 use super::report::Report;
 use super::stamp::{Mark, Stamp};
-use super::transport::{Receiver, Route, Sender, Server, Target, Template};
+use super::transport::{PUBLISHER_IDS, Receiver, Route, Sender, Server, Target, Template};
 use crate::ctl::Error;
 
 /// How long the first message may take from end to end.
@@ -23,9 +23,6 @@ const STALL: Duration = Duration::from_secs(5);
 
 /// How often progress is looked at.
 const STEP: Duration = Duration::from_millis(100);
-
-/// Ids of subscribers count from 1, those of publishers from here.
-const PUBLISHER_IDS: u64 = 1_000_000;
 
 type Tasks = JoinSet<Result<(), Error>>;
 

@@ -13,12 +13,13 @@ use super::SUBSCRIBER;
 const BATCH: usize = 8;
 const DATAGRAMS_BYTES: usize = 64 * 1024;
 
-/// Sends everything on to the subscriber that said so last.
+/// Sends everything on to the subscriber that said so last; what that sends goes back to whoever
+/// else sent last.
 pub(super) fn serve(socket: &UdpSocket) -> io::Result<Infallible> {
     enlarge_buffers(socket)?;
     let state = UdpSocketState::new(socket.into())?;
     let mut storage = vec![0; BATCH * DATAGRAMS_BYTES];
-    let mut subscriber = None;
+    let (mut subscriber, mut publisher) = (None, None);
     loop {
         wait(socket, PollFlags::IN)?;
         let mut metas = [RecvMeta::default(); BATCH];
@@ -36,7 +37,12 @@ pub(super) fn serve(socket: &UdpSocket) -> io::Result<Infallible> {
             match &buffer[..meta.len] {
                 [SUBSCRIBER] => subscriber = Some(meta.addr),
                 contents => {
-                    if let Some(destination) = subscriber {
+                    let back = subscriber == Some(meta.addr);
+                    let destination = if back { publisher } else { subscriber };
+                    if !back {
+                        publisher = Some(meta.addr);
+                    }
+                    if let Some(destination) = destination {
                         send(socket, &state, destination, contents, meta.stride)?;
                     }
                 }
