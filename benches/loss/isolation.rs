@@ -30,7 +30,7 @@ struct Sample {
 }
 
 struct Latency {
-    sent: u64,
+    due: u64,
     latency: Histogram<u64>,
 }
 
@@ -41,8 +41,11 @@ pub(crate) fn measure(args: &Args, place: &Place) -> Result<Vec<Row>, Failure> {
     if args.links < 2 {
         return Err("--links: expected 0, or at least 2".into());
     }
+    let mut relays = crate::relays(args);
+    // What controls congestion on one link is not the question here.
+    relays.dedup_by_key(|relay| relay.protocol);
     // A floor serves one pair at a time.
-    let relays = crate::relays(args).into_iter().filter(|relay| relay.protocol != Protocol::Tcp);
+    relays.retain(|relay| relay.protocol != Protocol::Tcp);
     let mut rows = Vec::new();
     for relay in relays {
         let mut row = Row { relay: relay.label(), rounds: Vec::new() };
@@ -85,6 +88,7 @@ fn measure_once(
     address.push(Relay::address(LAST));
     let worker = Worker {
         protocol: relay.protocol,
+        congestion: relay.quic,
         address,
         size: args.size,
         rate: Some(args.link_rate as f64),
@@ -98,18 +102,18 @@ fn measure_once(
     let ways = [Way { relay: RELAY[0], how: clean }, Way { relay: RELAY[LAST], how: bad }];
     let (mut outcomes, _) = place.run(relay, &worker, &ways, seed)?;
     let last = outcomes.pop().ok_or("the worker told nothing")?;
-    let mut others = Latency { sent: 0, latency: worker::empty() };
+    let mut others = Latency { due: 0, latency: worker::empty() };
     for outcome in &outcomes {
-        others.sent += outcome.sent;
+        others.due += outcome.due;
         others.latency.add(&outcome.latency)?;
     }
-    Ok(Sample { others, last: Latency { sent: last.sent, latency: last.latency } })
+    Ok(Sample { others, last: Latency { due: last.due, latency: last.latency } })
 }
 
 impl Latency {
     /// In ms; infinite if so much did not come in time.
     fn quantile(&self, quantile: f64) -> f64 {
-        table::quantile_ms(&self.latency, self.sent, quantile).unwrap_or(f64::INFINITY)
+        table::quantile_ms(&self.latency, self.due, quantile).unwrap_or(f64::INFINITY)
     }
 }
 
@@ -162,8 +166,7 @@ pub(crate) fn text(args: &Args, rows: &[Row]) -> String {
 
 /// Every round.
 pub(crate) fn csv(rows: &[Row]) -> String {
-    let mut text =
-        "relay,round,last_is_bad,pairs,sent,received,p50_ms,p99_ms,p99_9_ms\n".to_owned();
+    let mut text = "relay,round,last_is_bad,pairs,due,received,p50_ms,p99_ms,p99_9_ms\n".to_owned();
     for row in rows {
         let relay = row.relay.replace(',', "");
         for (round, samples) in row.rounds.iter().enumerate() {
@@ -172,8 +175,8 @@ pub(crate) fn csv(rows: &[Row]) -> String {
                 [(bad, "others", &sample.others), (bad, "last", &sample.last)]
             });
             for (bad, pairs, seen) in pairs {
-                let (sent, received) = (seen.sent, seen.latency.len());
-                let _ = write!(text, "{relay},{round},{bad},{pairs},{sent},{received}");
+                let (due, received) = (seen.due, seen.latency.len());
+                let _ = write!(text, "{relay},{round},{bad},{pairs},{due},{received}");
                 for (quantile, _) in table::QUANTILES {
                     let _ = write!(text, ",{:.3}", seen.quantile(quantile));
                 }

@@ -5,6 +5,8 @@
 
 mod impair;
 mod isolation;
+#[path = "../peers/machine.rs"]
+mod machine;
 mod namespace;
 mod relay;
 mod report;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use slim_config::Congestion;
 
 use self::impair::Impairment;
 use self::namespace::{Namespaces, RELAY, Side};
@@ -59,14 +62,18 @@ struct Args {
     #[arg(long, default_value_t = 500)]
     rate: u64,
     /// How long each case sends, in s
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Rounds of each case
     #[arg(long, default_value_t = 1)]
     rounds: usize,
     /// What is measured
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "quic,grpc,tcp")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "quic,grpc,nats")]
     relays: Vec<Protocol>,
+    /// How QUIC controls congestion, cubic or bbr
+    #[arg(long, value_delimiter = ',', default_value = "cubic,bbr",
+        value_parser = worker::quic_congestion)]
+    quic: Vec<Congestion>,
     /// How TCP controls congestion, as the kernel names it
     #[arg(long, value_delimiter = ',', default_value = "cubic")]
     tcp: Vec<String>,
@@ -108,6 +115,9 @@ enum Part {
 /// How long is waited for what is under way at the end of an open-loop case.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How many one-way delays the wire outlasts the relay.
+const LINGER_DELAYS: u32 = 6;
+
 /// Where relays run, and the wire to them.
 struct Place {
     namespaces: Namespaces,
@@ -123,7 +133,7 @@ fn main() -> Result<(), Failure> {
         .map_err(|error| format!("NOTHING MEASURED: no network namespaces here: {error}"))?;
     remove_when_told_to_end(&namespaces)?;
     let place = Place { namespaces, ends };
-    let folder = Folder::make(args.report.clone(), args.seed)?;
+    let folder = Folder::make(args.report.clone(), args.seed, args.rounds)?;
     print!("{}", folder.head());
     let rows = measure_table(&args, &place)?;
     let mut text = table::text(&rows);
@@ -189,12 +199,18 @@ fn measure_table(args: &Args, place: &Place) -> Result<Vec<Row>, Failure> {
 }
 
 fn relays(args: &Args) -> Vec<Relay> {
-    let of = |&protocol: &Protocol| {
-        let congestions = match protocol {
-            Protocol::Quic => vec!["cubic".to_owned()],
-            Protocol::Grpc | Protocol::Tcp => args.tcp.clone(),
+    let of = |&protocol: &Protocol| -> Vec<Relay> {
+        let over_quic = |&quic: &Congestion| Relay { protocol, quic, tcp: None };
+        let over_tcp = |algorithm: &String| {
+            let (quic, tcp) = (Congestion::default(), Some(algorithm.clone()));
+            Relay { protocol, quic, tcp }
         };
-        congestions.into_iter().map(move |congestion| Relay { protocol, congestion })
+        match protocol {
+            Protocol::Quic => args.quic.iter().map(over_quic).collect(),
+            Protocol::Grpc | Protocol::Nats | Protocol::Tcp => {
+                args.tcp.iter().map(over_tcp).collect()
+            }
+        }
     };
     args.relays.iter().flat_map(of).collect()
 }
@@ -245,6 +261,7 @@ fn measure(
     };
     let worker = Worker {
         protocol: relay.protocol,
+        congestion: relay.quic,
         address: vec![Relay::address(0)],
         size: args.size,
         rate,
@@ -271,8 +288,12 @@ impl Place {
         let wire = Wire::start(Arc::clone(&self.ends), ways, seed)?;
         let mut command = self.namespaces.command(Side::Load, std::env::current_exe()?);
         let output = command.args(worker.arguments()).stdin(Stdio::null()).output()?;
-        let seen = wire.end()?;
         drop(running);
+        // The kernels on both sides tell each other that connections are gone, so that nothing of
+        // this case is in the next.
+        let delay = ways.iter().map(|way| way.how.delay).max().unwrap_or_default();
+        std::thread::sleep(delay * LINGER_DELAYS);
+        let seen = wire.end()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(said.trim().to_owned().into());

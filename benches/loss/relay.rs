@@ -6,15 +6,20 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use slim_config::Congestion;
+
 use crate::Failure;
 use crate::namespace::{Namespaces, RELAY, Side};
-use crate::worker::Protocol;
+use crate::worker::{self, Protocol};
 
-/// A kind of relay, and how it controls congestion.
+/// A kind of relay, and how congestion is controlled on its links.
 #[derive(Clone, Debug)]
 pub(crate) struct Relay {
     pub(crate) protocol: Protocol,
-    pub(crate) congestion: String,
+    /// Of QUIC.
+    pub(crate) quic: Congestion,
+    /// Of TCP, as the kernel names it; `None` where there is only QUIC.
+    pub(crate) tcp: Option<String>,
 }
 
 /// A relay at work; ends with its handle.
@@ -22,6 +27,9 @@ pub(crate) struct Running(Child);
 
 /// In a namespace of its own nobody else has it.
 const PORT: u16 = 46_357;
+
+/// Where Debian has it, which is not on everybody's path.
+pub(crate) const NATS: &str = "/usr/sbin/nats-server";
 
 /// How long a relay may take to listen.
 const START: Duration = Duration::from_secs(10);
@@ -31,9 +39,11 @@ impl Relay {
         let name = match self.protocol {
             Protocol::Quic => "slim, QUIC",
             Protocol::Grpc => "slim, gRPC",
+            Protocol::Nats => "NATS",
             Protocol::Tcp => "TCP pump",
         };
-        format!("{name}, {}", self.congestion)
+        let tcp = self.tcp.as_deref();
+        format!("{name}, {}", tcp.unwrap_or_else(|| worker::quic_name(self.quic)))
     }
 
     /// Its address on a way.
@@ -43,8 +53,8 @@ impl Relay {
 
     /// Starts it, and waits until it listens.
     pub(crate) fn start(&self, namespaces: &Namespaces) -> Result<Running, Failure> {
-        if self.protocol != Protocol::Quic {
-            namespaces.set_tcp_congestion(&self.congestion)?;
+        if let Some(algorithm) = &self.tcp {
+            namespaces.set_tcp_congestion(algorithm)?;
         }
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let mut command = match self.protocol {
@@ -53,6 +63,12 @@ impl Relay {
                 fs::write(&file, self.node_config())?;
                 let mut command = namespaces.command(Side::Relay, env!("CARGO_BIN_EXE_slim"));
                 command.arg("--config").arg(&file);
+                command
+            }
+            Protocol::Nats => {
+                let mut command = namespaces.command(Side::Relay, NATS);
+                command.args(["-a", "0.0.0.0", "-p", &PORT.to_string()]);
+                command.stderr(Stdio::null());
                 command
             }
             Protocol::Tcp => {
@@ -73,7 +89,8 @@ impl Relay {
             "admin: none\ntracing: {{log_level: error}}\nruntime: {{n_cores: 1}}\n\
              services:\n  slim/0:\n    dataplane:\n      servers:\n        \
              - endpoint: \"0.0.0.0:{PORT}\"\n          tls: {{insecure: true}}\n          \
-             quic: {{mtu: 1452}}\n"
+             quic: {{mtu: 1452, congestion: {}}}\n",
+            worker::quic_name(self.quic)
         )
     }
 }

@@ -1,14 +1,14 @@
 //! The folder with the results, and what they were measured on.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
 use slim_quic::ctl::bench::latency_hgrm;
 
-use crate::Failure;
 use crate::table::Row;
+use crate::{Failure, machine, relay};
 
 pub(crate) struct Folder {
     path: PathBuf,
@@ -17,23 +17,18 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// Makes it; `path` instead of the default.
-    pub(crate) fn make(path: Option<PathBuf>, seed: u64) -> Result<Self, Failure> {
-        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    pub(crate) fn make(path: Option<PathBuf>, seed: u64, rounds: usize) -> Result<Self, Failure> {
         let path = path.unwrap_or_else(|| {
+            let now = humantime::format_rfc3339_seconds(SystemTime::now());
             let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
             target.unwrap_or(Path::new("target")).join("loss").join(now.to_string())
         });
         fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let cores = std::thread::available_parallelism()?;
+        let node = Path::new(env!("CARGO_BIN_EXE_slim"));
+        let nats = machine::output(relay::NATS, ["--version"]);
+        let mut head = machine::description(node, seed, rounds, &[nats]);
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let head = format!(
-            "time: {now}\nmachine: {}, {cores} cores\nkernel: {}\ncommit: {}\nseed: {seed}\n\
-             arguments: {}\n",
-            processor()?,
-            fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
-            commit(),
-            arguments.join(" "),
-        );
+        let _ = writeln!(head, "{:<13} {}", "arguments", arguments.join(" "));
         Ok(Self { path, head })
     }
 
@@ -62,21 +57,4 @@ impl Folder {
         }
         Ok(())
     }
-}
-
-fn processor() -> Result<String, Failure> {
-    let text = fs::read_to_string("/proc/cpuinfo")?;
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    Ok(name.unwrap_or("unknown").to_owned())
-}
-
-/// As git tells it; a tree with changes says so.
-fn commit() -> String {
-    let mut git = Command::new("git");
-    git.args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = git.output().ok().filter(|output| output.status.success());
-    output.map_or_else(
-        || "unknown".into(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
 }

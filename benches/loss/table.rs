@@ -66,7 +66,7 @@ impl Sample {
     }
 
     pub(crate) fn delivered(&self) -> f64 {
-        self.outcome.received as f64 / self.outcome.sent.max(1) as f64
+        self.outcome.received as f64 / self.outcome.due.max(1) as f64
     }
 
     /// What the wire did to both directions together.
@@ -101,24 +101,24 @@ impl Row {
         all
     }
 
-    fn sent(&self) -> u64 {
-        self.samples().map(|sample| sample.outcome.sent).sum()
+    fn due(&self) -> u64 {
+        self.samples().map(|sample| sample.outcome.due).sum()
     }
 
     /// A latency in ms. In an open loop what did not come in time counts as slower than all that
     /// came: `None` if the quantile lies there.
     fn quantile(&self, quantile: f64) -> Option<f64> {
         let latency = self.latency();
-        quantile_ms(&latency, self.case.load.counted(&latency, self.sent()), quantile)
+        quantile_ms(&latency, self.case.load.counted(&latency, self.due()), quantile)
     }
 }
 
 impl Load {
     /// Among how many messages a quantile is: what a window holds back was not late.
-    fn counted(self, latency: &Histogram<u64>, sent: u64) -> u64 {
+    fn counted(self, latency: &Histogram<u64>, due: u64) -> u64 {
         match self {
             Self::Saturated => latency.len(),
-            Self::Paced(_) => sent,
+            Self::Paced(_) => due,
         }
     }
 }
@@ -198,7 +198,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
 
 /// Every round, and what the wire did to it.
 pub(crate) fn csv(rows: &[Row]) -> String {
-    let mut text = "load,rtt_ms,loss_percent,relay,round,payload_bytes,seconds,sent,received,\
+    let mut text = "load,rtt_ms,loss_percent,relay,round,payload_bytes,seconds,due,received,\
                     messages_per_s,p50_ms,p99_ms,p99_9_ms,packets,lost,refused,reordered,\
                     longest_packet,late_us,failure\n"
         .to_owned();
@@ -221,11 +221,11 @@ pub(crate) fn csv(rows: &[Row]) -> String {
 
 impl Sample {
     fn csv(&self, load: Load) -> String {
-        let Outcome { sent, received, latency } = &self.outcome;
-        let mut text = format!("{},{sent},{received},", self.time.as_secs_f64());
+        let Outcome { due, received, latency } = &self.outcome;
+        let mut text = format!("{},{due},{received},", self.time.as_secs_f64());
         let _ = write!(text, "{:.1}", self.throughput());
         for (quantile, _) in QUANTILES {
-            let value = quantile_ms(latency, load.counted(latency, *sent), quantile);
+            let value = quantile_ms(latency, load.counted(latency, *due), quantile);
             let value = value.map_or_else(String::new, |ms| format!("{ms:.3}"));
             let _ = write!(text, ",{value}");
         }

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use slim_config::Congestion;
 use slim_quic::client::link::{LinkOptions, Trust};
 use slim_quic::ctl::bench::{Floor, Plan, Report, Server, Session};
 use tokio::task::LocalSet;
@@ -21,6 +22,8 @@ pub(crate) enum Protocol {
     Quic,
     /// Our node, gRPC of release 0.6, without encryption
     Grpc,
+    /// NATS over plain TCP
+    Nats,
     /// Frames over plain TCP through a relay that only moves bytes
     Tcp,
 }
@@ -30,6 +33,9 @@ pub(crate) enum Protocol {
 pub(crate) struct Worker {
     #[arg(long, value_enum)]
     pub(crate) protocol: Protocol,
+    /// How QUIC controls congestion
+    #[arg(long, default_value = CUBIC, value_parser = quic_congestion)]
+    pub(crate) congestion: Congestion,
     /// Where the pairs find the relay; one for each
     #[arg(long, value_delimiter = ',')]
     pub(crate) address: Vec<SocketAddr>,
@@ -48,10 +54,31 @@ pub(crate) struct Worker {
     pub(crate) patience: Duration,
 }
 
+/// The names of what controls congestion, as the node's configuration has them.
+const CUBIC: &str = "cubic";
+const BBR: &str = "bbr";
+
+pub(crate) fn quic_name(congestion: Congestion) -> &'static str {
+    match congestion {
+        Congestion::Cubic => CUBIC,
+        Congestion::Bbr => BBR,
+    }
+}
+
+/// What a name stands for.
+pub(crate) fn quic_congestion(name: &str) -> Result<Congestion, String> {
+    match name {
+        CUBIC => Ok(Congestion::Cubic),
+        BBR => Ok(Congestion::Bbr),
+        other => Err(format!("expected {CUBIC} or {BBR}, got {other}")),
+    }
+}
+
 /// What a pair has seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    pub(crate) sent: u64,
+    /// Messages that were to be sent.
+    pub(crate) due: u64,
     pub(crate) received: u64,
     /// From the moment at which a message was to be sent, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
@@ -66,6 +93,7 @@ impl Worker {
             "worker".to_owned(),
             format!("--protocol={}", protocol.get_name()),
             format!("--address={}", addresses.join(",")),
+            format!("--congestion={}", quic_name(self.congestion)),
             format!("--size={}", self.size),
             format!("--time={}", humantime::format_duration(self.time)),
             format!("--patience={}", humantime::format_duration(self.patience)),
@@ -80,8 +108,22 @@ impl Worker {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let reports = LocalSet::new().block_on(&runtime, self.measure())?;
-        println!("{}", Value::Array(reports.iter().map(outcome_json).collect()));
+        println!("{}", reports.iter().map(|report| self.outcome(report)).collect::<Value>());
         Ok(())
+    }
+
+    /// What a report says, as [`outcomes`] reads it.
+    fn outcome(&self, report: &Report) -> Value {
+        let latency = report.latency.iter().flat_map(Histogram::iter_recorded);
+        let latency = latency.map(|step| json!([step.value_iterated_to(), step.count_at_value()]));
+        // What an open loop owes does not depend on what the link took.
+        let owed = self.rate.map(|rate| (rate * self.time.as_secs_f64()) as u64);
+        json!({
+            "due": owed.or(report.sent),
+            "received": report.messages,
+            "out_of_order": report.out_of_order,
+            "latency": latency.collect::<Value>(),
+        })
     }
 
     async fn measure(&self) -> Result<Vec<Report>, Failure> {
@@ -99,10 +141,12 @@ impl Worker {
         match self.protocol {
             Protocol::Quic => {
                 let trust = Trust::DangerAcceptAnyCertificate;
-                let options = LinkOptions { trust, ..LinkOptions::default() };
+                let options =
+                    LinkOptions { trust, congestion: self.congestion, ..LinkOptions::default() };
                 Server::Quic { authority: address.to_string(), options: options.into() }
             }
             Protocol::Grpc => Server::Grpc { authority: address.to_string() },
+            Protocol::Nats => Server::Nats { authority: address.to_string(), tls: None },
             Protocol::Tcp => Server::Pump { floor: Floor::Tcp, address, certificate: None },
         }
     }
@@ -118,17 +162,6 @@ impl Worker {
             ..Plan::default()
         }
     }
-}
-
-fn outcome_json(report: &Report) -> Value {
-    let latency = report.latency.iter().flat_map(Histogram::iter_recorded);
-    let latency = latency.map(|step| json!([step.value_iterated_to(), step.count_at_value()]));
-    json!({
-        "sent": report.sent,
-        "received": report.messages,
-        "out_of_order": report.out_of_order,
-        "latency": latency.collect::<Vec<_>>(),
-    })
 }
 
 /// What a worker printed.
@@ -157,7 +190,7 @@ fn outcome(pair: &Value) -> Result<Outcome, Failure> {
         };
         latency.record_n(value, count)?;
     }
-    Ok(Outcome { sent: number("sent")?, received: number("received")?, latency })
+    Ok(Outcome { due: number("due")?, received: number("received")?, latency })
 }
 
 /// A histogram of latencies up to a minute, in nanoseconds.
