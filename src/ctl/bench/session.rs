@@ -218,9 +218,11 @@ impl Session {
 
 /// Returns when there is nothing more to wait for, although not all has come.
 async fn stalled(plan: &Plan, flows: &Flows, bar: &ProgressBar) {
-    let (mut seen, mut since) = (0, Instant::now());
+    let start = Instant::now();
+    let (mut seen, mut since) = (0, start);
     loop {
-        tokio::time::sleep(STEP).await;
+        let left = plan.cutoff.map(|cutoff| cutoff.saturating_sub(start.elapsed()));
+        tokio::time::sleep(left.map_or(STEP, |left| left.min(STEP))).await;
         let (messages, first) = {
             let received = flows.received.borrow();
             (received.messages, received.first)
@@ -237,7 +239,10 @@ async fn stalled(plan: &Plan, flows: &Flows, bar: &ProgressBar) {
                 (messages > 0, messages > 0 && over)
             }
             // Where all but the last messages are lost, the end alone is awaited.
-            Mode::Publish | Mode::RoundTrip => (flows.under_way() > 0 || flows.is_sent(), false),
+            Mode::Publish | Mode::RoundTrip => {
+                let over = plan.cutoff.is_some_and(|cutoff| start.elapsed() >= cutoff);
+                (flows.under_way() > 0 || flows.is_sent(), over)
+            }
         };
         if over || waits && since.elapsed() >= STALL {
             return;
