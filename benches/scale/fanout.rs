@@ -74,9 +74,7 @@ async fn cpu(setup: &Setup) -> Result<Table, Failure> {
             swarm.subscribe(link, std::iter::once(channel(subscribers))).await?;
         }
     }
-    let mut cases: Vec<_> = setup.subscribers.iter().map(|&links| (links, 1)).collect();
-    let batches = setup.subscribers.iter().map(|&links| (links, batch_of(links)));
-    cases.extend(batches.filter(|&(_, batch)| batch > 1));
+    let cases: Vec<_> = setup.subscribers.iter().map(|&links| (links, batch_of(links))).collect();
     let mut measured = vec![Vec::new(); cases.len()];
     for _ in 0..setup.rounds {
         for (&(subscribers, batch), samples) in cases.iter().zip(&mut measured) {
@@ -115,10 +113,9 @@ async fn round(
     count: usize,
 ) -> Result<(f64, f64), Failure> {
     const DELIVERED: usize = 100_000;
-    const BATCHES: usize = 10_000;
     let subscribers = links.len();
     let batch = frames(channel(subscribers), PAYLOAD, count);
-    let batches = DELIVERED.div_ceil(count * subscribers).min(BATCHES);
+    let batches = DELIVERED.div_ceil(count * subscribers);
     let (before, start) = (node.cpu()?, std::time::Instant::now());
     for _ in 0..batches {
         let expected = swarm.clients().received(links.clone()) + (batch.len() * subscribers) as u64;

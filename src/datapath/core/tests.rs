@@ -10,6 +10,7 @@ use slim_wire::{Class, Envelope, Flags, Header, Id, Kind, Prefix, TextName};
 use super::*;
 use crate::datapath::{Forwarded, NodeLink, Postbox, Wake};
 
+mod fan_out;
 mod mesh;
 mod signing;
 
