@@ -7,13 +7,17 @@ use std::task::{Context, Poll};
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::slab::{RECEIVE_BYTES, Slabs};
 use super::transport::{Datagram, Outgoing};
 
 /// A socket of one core.
+///
+/// The core is woken by what arrives alone: the kernel tells that there is room after every datagram that
+/// another end has taken, which at low rates would wake a core once more for each message.
 pub struct Socket {
-    io: tokio::net::UdpSocket,
+    io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
     slabs: Slabs,
     unsent: Option<Unsent>,
@@ -23,6 +27,8 @@ pub struct Socket {
 struct Unsent {
     transmit: Transmit,
     contents: Vec<u8>,
+    /// Tells when there is room.
+    room: AsyncFd<UdpSocket>,
 }
 
 /// The most that one send may hold, with room for the headers of IP and UDP.
@@ -42,7 +48,7 @@ impl Socket {
         // The system may allow less, which costs packets under load and nothing else.
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), KERNEL_BYTES);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), KERNEL_BYTES);
-        let io = tokio::net::UdpSocket::from_std(socket)?;
+        let io = watched(socket, Interest::READABLE)?;
         Ok(Self { io, state, slabs: Slabs::default(), unsent: None })
     }
 
@@ -51,7 +57,7 @@ impl Socket {
     /// # Errors
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        self.io.get_ref().local_addr()
     }
 
     /// Receives what is there, up to 64 KiB, and hands it to `take` datagram by
@@ -64,9 +70,9 @@ impl Socket {
         let Self { io, state, slabs, .. } = self;
         let slab = slabs.current();
         let mut meta = [RecvMeta::default()];
-        let received = io.try_io(Interest::READABLE, || {
+        let received = io.try_io(Interest::READABLE, |socket| {
             let mut buffers = [IoSliceMut::new(&mut slab[..RECEIVE_BYTES])];
-            state.recv(UdpSockRef::from(&*io), &mut buffers, &mut meta)
+            state.recv(UdpSockRef::from(socket), &mut buffers, &mut meta)
         });
         match received {
             Ok(0) => return Ok(false),
@@ -90,16 +96,21 @@ impl Socket {
 
     /// Ready when datagrams have come, or when there is room for those that had none.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { io, state, unsent, .. } = self;
         // Whether there is room shows in trying; without it the next wait is for the next room.
-        while self.unsent.is_some()
-            && self.io.poll_send_ready(cx).is_ready()
-            && let Some(Unsent { transmit, contents }) = self.unsent.take()
+        while let Some(Unsent { transmit, contents, room }) = unsent
+            && let Poll::Ready(ready) = room.poll_write_ready(cx)
         {
-            if self.send(&transmit, &contents) {
+            let blocked = would_block(&try_send(state, io, transmit, contents));
+            match ready {
+                Ok(mut ready) if blocked => ready.clear_ready(),
+                Ok(_) | Err(_) => *unsent = None,
+            }
+            if unsent.is_none() {
                 return Poll::Ready(());
             }
         }
-        self.io.poll_recv_ready(cx).map(|_| ())
+        self.io.poll_read_ready(cx).map(|_| ())
     }
 
     /// Whether there is room to send.
@@ -118,31 +129,55 @@ impl Outgoing for Socket {
         if self.unsent.is_some() {
             return false;
         }
-        let Self { io, state, .. } = self;
-        let sent = io.try_io(Interest::WRITABLE, || {
-            let transmit = quinn_udp::Transmit {
-                destination: transmit.destination,
-                ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
-                contents,
-                segment_size: transmit.segment_size,
-                src_ip: transmit.src_ip,
-            };
-            state.try_send(UdpSockRef::from(&*io), &transmit)
-        });
-        match sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let transmit = Transmit {
-                    destination: transmit.destination,
-                    ecn: transmit.ecn,
-                    size: transmit.size,
-                    segment_size: transmit.segment_size,
-                    src_ip: transmit.src_ip,
-                };
-                self.unsent = Some(Unsent { transmit, contents: contents.to_vec() });
-                false
-            }
-            // Anything else is a loss on the way, which the connection mends or gives up on.
-            Ok(()) | Err(_) => true,
+        let Self { io, state, unsent, .. } = self;
+        if !would_block(&try_send(state, io, transmit, contents)) {
+            // Anything but a lack of room is a loss on the way, which the connection mends or gives up
+            // on.
+            return true;
         }
+        let room = io.get_ref().try_clone();
+        let room = room.and_then(|socket| watched(socket, Interest::WRITABLE));
+        let Ok(room) = room else {
+            // What cannot be waited for is lost on the way as well.
+            return true;
+        };
+        let transmit = Transmit {
+            destination: transmit.destination,
+            ecn: transmit.ecn,
+            size: transmit.size,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.src_ip,
+        };
+        *unsent = Some(Unsent { transmit, contents: contents.to_vec(), room });
+        false
     }
+}
+
+/// The socket as one whose readiness of one kind the runtime tells.
+#[expect(
+    deprecated,
+    reason = "unsound for types that close their descriptor early; a socket does not"
+)]
+fn watched(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
+fn try_send(
+    state: &UdpSocketState,
+    io: &AsyncFd<UdpSocket>,
+    transmit: &Transmit,
+    contents: &[u8],
+) -> io::Result<()> {
+    let transmit = quinn_udp::Transmit {
+        destination: transmit.destination,
+        ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+        contents,
+        segment_size: transmit.segment_size,
+        src_ip: transmit.src_ip,
+    };
+    state.try_send(UdpSockRef::from(io.get_ref()), &transmit)
+}
+
+fn would_block(sent: &io::Result<()>) -> bool {
+    sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
