@@ -130,7 +130,7 @@ const P99: f64 = 0.99;
 pub(crate) fn text(args: &Args, rows: &[Row]) -> String {
     let mut text = format!(
         "\n{} pairs at {}/s, round-trip time of a link {} ms, the last with {} % loss or none; p99 in \
-         ms\n{:<20} {:>14} {:>14} {:>22} {:>14} {:>14}\n",
+         ms\n{:<20} {:>14} {:>14} {:>22} {:>20} {:>14} {:>14}\n",
         args.links,
         args.link_rate,
         args.link_rtt,
@@ -139,6 +139,7 @@ pub(crate) fn text(args: &Args, rows: &[Row]) -> String {
         "others without",
         "others with",
         "ratio",
+        "longer by",
         "last without",
         "last with",
     );
@@ -154,6 +155,13 @@ pub(crate) fn text(args: &Args, rows: &[Row]) -> String {
             let others = [median(|[without, _]| &without.others), median(|[_, with]| &with.others)];
             let last = [median(|[without, _]| &without.last), median(|[_, with]| &with.last)];
             let _ = write!(text, " {:>14.2} {:>14.2} {ratio:>22}", others[0], others[1]);
+            // The ratio holds the path's own delay, on both sides; this does not.
+            let longer = row
+                .spread(|[without, with]| with.others.quantile(P99) - without.others.quantile(P99));
+            if let Some((least, longer, greatest)) = longer {
+                let longer = format!("{longer:.2} ({least:.2} to {greatest:.2})");
+                let _ = write!(text, " {longer:>20}");
+            }
             let _ = write!(text, " {:>14.2} {:>14.2}", last[0], last[1]);
         }
         for failure in row.rounds.iter().filter_map(|round| round.as_ref().err()) {

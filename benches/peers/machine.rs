@@ -23,7 +23,7 @@ pub(crate) fn description(node: &Path, seed: u64, rounds: usize, peers: &[String
         ("kernel", file("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("load average", file("/proc/loadavg").trim().to_owned()),
         ("commit", format!("{describe} of {date}")),
-        ("node", node.display().to_string()),
+        ("node", format!("{}, {}", node.display(), output(node, ["--version"]))),
         ("compiler", output("rustc", ["--version"])),
         ("rounds", rounds.to_string()),
         ("seed", seed.to_string()),

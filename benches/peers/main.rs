@@ -63,6 +63,9 @@ struct Args {
     /// Our node
     #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_slim"))]
     node: PathBuf,
+    /// The pumps, which `slimctl bench pump` is; of the same build as the node
+    #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_slimctl"))]
+    slimctl: PathBuf,
     /// NATS
     #[arg(long, value_name = "PROGRAM", default_value = "nats-server")]
     nats_server: PathBuf,
@@ -103,11 +106,10 @@ fn main() -> Result<(), Failure> {
         report.say(&format!("\n{line}\n"))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut order: Vec<&Relay> = relays.all.iter().collect();
-    order.shuffle(&mut StdRng::seed_from_u64(args.seed));
+    let mut random = StdRng::seed_from_u64(args.seed);
     let mut rows = Vec::new();
     for case in &cases {
-        let measured = measure(case, args.rounds, &order, &runtime);
+        let measured = measure(case, args.rounds, &mut random, &relays.all, &runtime);
         report.say(&table::case(&measured))?;
         rows.extend(measured);
     }
@@ -126,23 +128,24 @@ fn usual_folder() -> PathBuf {
 fn measure(
     case: &Case,
     rounds: usize,
-    relays: &[&Relay],
+    random: &mut StdRng,
+    relays: &[Relay],
     runtime: &tokio::runtime::Runtime,
 ) -> Vec<Row> {
-    let relays: Vec<&Relay> = relays.iter().copied().filter(|relay| relay.serves(case)).collect();
+    let relays: Vec<&Relay> = relays.iter().filter(|relay| relay.serves(case)).collect();
     let row =
         |relay: &&Relay| Row { case: case.clone(), relay: relay.name.clone(), rounds: vec![] };
     let mut rows: Vec<Row> = relays.iter().map(row).collect();
     let mut order: Vec<usize> = (0..relays.len()).collect();
     let bar = ProgressBar::new((rounds * relays.len()) as u64).with_prefix(case.name);
     for _ in 0..rounds {
+        // Nobody always follows a costly neighbour.
+        order.shuffle(random);
         for &at in &order {
             let sample = round(case, relays[at], runtime);
             rows[at].rounds.push(sample.map_err(|error| error.to_string()));
             bar.inc(1);
         }
-        // Nobody is always the one after a costly neighbour.
-        order.rotate_left(1.min(relays.len()));
     }
     bar.finish_and_clear();
     rows.sort_by(|a, b| a.relay.cmp(&b.relay));

@@ -72,7 +72,7 @@ impl Relays {
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let certificate = Certificate::make(scratch)?;
         relays.start_ours(&args.node, scratch)?;
-        relays.start_floors()?;
+        relays.start_floors(&args.slimctl)?;
         relays.start_nats(&args.nats_server, &certificate);
         relays.start_zenoh(args, scratch, &certificate);
         relays.start_upstream(&args.upstream, scratch);
@@ -112,8 +112,7 @@ impl Relays {
         Ok(())
     }
 
-    fn start_floors(&mut self) -> Result<(), Failure> {
-        let slimctl = Path::new(env!("CARGO_BIN_EXE_slimctl"));
+    fn start_floors(&mut self, slimctl: &Path) -> Result<(), Failure> {
         let quic = MTUS.map(|mtu| (Floor::Quic, mtu, format!("floor-quic-{mtu}")));
         let others = [Floor::Udp, Floor::Tcp, Floor::Tls];
         let others = others.map(|floor| (floor, node::MTU, format!("floor-{floor}")));

@@ -83,7 +83,8 @@ fn ratios(case: &Case, rows: &[Row], text: &mut String) {
     }
 }
 
-/// What is to be reached, as far as both relays of a ratio ran.
+/// What is to be reached. The median and range are those of the rounds in which both relays came to
+/// their end.
 pub(crate) fn targets(rows: &[Row]) -> String {
     let mut text = format!(
         "\n{:<13} {:<37} {:<13} {:>14}  {:<22} verdict\n",
@@ -91,18 +92,19 @@ pub(crate) fn targets(rows: &[Row]) -> String {
     );
     let mut any = false;
     for target in targets::all() {
-        let Some(measured) = target.measured(rows) else { continue };
-        any = true;
+        let measured = target.measured(rows);
+        any |= measured.is_some();
         let ratio = format!("{} / {}", target.ours, target.other);
-        let _ = writeln!(
-            text,
-            "{:<13} {ratio:<37} {:<13} {:>14}  {:<22} {}",
-            target.case,
-            target.measure.name(),
-            target.bound.text(),
-            measured.text(),
-            target.bound.verdict(measured.median),
-        );
+        let (case, measure) = (target.case, target.measure.name());
+        let bound = target.bound.text();
+        let _ = write!(text, "{case:<13} {ratio:<37} {measure:<13} {bound:>14}  ");
+        let _ = match measured {
+            Some((measured, pairs)) => {
+                let verdict = target.bound.verdict(measured.median);
+                writeln!(text, "{:<22} {verdict} in {pairs} rounds", measured.text())
+            }
+            None => writeln!(text, "{:<22} NOT MEASURED", "-"),
+        };
     }
     if any { text } else { String::new() }
 }

@@ -38,10 +38,12 @@ impl Bound {
 }
 
 impl Target {
-    /// `None` if one of the two did not run.
-    pub(crate) fn measured(&self, rows: &[Row]) -> Option<Spread> {
-        let ours = find(rows, self.case, self.ours)?;
-        ours.ratio(find(rows, self.case, self.other)?, self.measure)
+    /// The ratio, and of how many rounds; `None` if one of the two did not run.
+    pub(crate) fn measured(&self, rows: &[Row]) -> Option<(Spread, usize)> {
+        let (ours, other) = (find(rows, self.case, self.ours)?, find(rows, self.case, self.other)?);
+        let rounds = ours.rounds.iter().zip(&other.rounds);
+        let pairs = rounds.filter(|(ours, other)| ours.is_ok() && other.is_ok()).count();
+        Some((ours.ratio(other, self.measure)?, pairs))
     }
 }
 

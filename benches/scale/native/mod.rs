@@ -56,7 +56,7 @@ const RECEIVES: usize = 16;
 impl Swarm {
     /// No links yet, to `node`. To be called inside a runtime.
     pub(crate) fn new(node: SocketAddr, mtu: u16) -> Result<Self, Failure> {
-        let settings = QuicSettings { mtu, idle_timeout: IDLE };
+        let settings = QuicSettings { mtu, idle_timeout: IDLE, ..QuicSettings::default() };
         let socket = Socket::new(UdpSocket::bind((node.ip(), 0))?)?;
         let provider = Arc::new(quic_provider());
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -18,7 +18,6 @@ const RETIRED_SLABS: usize = 16;
 
 /// Memory for receiving, used again once nothing that was received in it is held any more. Fresh
 /// memory would have to be cleared by the kernel page by page, which costs more than a receive.
-#[derive(Default)]
 pub(super) struct Slabs {
     current: BytesMut,
     retired: VecDeque<Slab>,
@@ -35,8 +34,7 @@ impl Slabs {
             let next = self.reclaimed().unwrap_or_else(|| BytesMut::zeroed(SLAB_BYTES));
             let mut used = std::mem::replace(&mut self.current, next);
             used.clear();
-            // The very first one has no memory.
-            if used.capacity() > 0 && self.retired.len() < RETIRED_SLABS {
+            if self.retired.len() < RETIRED_SLABS {
                 self.retired.push_back(Slab(used));
             }
         }
@@ -51,6 +49,12 @@ impl Slabs {
         }
         self.retired.push_back(slab);
         None
+    }
+}
+
+impl Default for Slabs {
+    fn default() -> Self {
+        Self { current: BytesMut::zeroed(SLAB_BYTES), retired: VecDeque::new() }
     }
 }
 

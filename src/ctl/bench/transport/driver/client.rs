@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 use quinn_proto::{
     Connection, ConnectionError, ConnectionHandle, Dir, Event, Incoming, ReadError, StreamEvent,
-    StreamId, VarInt,
+    StreamId, VarInt, WriteError,
 };
 use slim_wire::limits::{FRAME_BYTES, GRPC_MESSAGE_BYTES, LANES};
 use slim_wire::{
@@ -63,7 +63,7 @@ impl Client {
     /// Whether a turn is due though nothing arrived.
     pub(super) fn has_more(&self) -> bool {
         let state = self.shared.state.borrow();
-        let open = state.ready && state.ended.is_none();
+        let open = state.ready && state.ended.is_none() && !self.outbound.is_empty();
         open && !self.blocked && (!state.waiting.is_empty() || (state.finishing && !self.ended))
     }
 
@@ -173,7 +173,11 @@ impl Client {
                     state.waiting_bytes -= written.bytes;
                     self.shared.left.notify_one();
                 }
-                Err(_) => self.blocked = true,
+                Err(WriteError::Blocked) => self.blocked = true,
+                Err(error) => {
+                    drop(state);
+                    return self.shared.end(error.to_string());
+                }
             }
         }
         if state.finishing && state.waiting.is_empty() && !std::mem::replace(&mut self.ended, true)
