@@ -51,7 +51,7 @@ impl Relay {
     /// through, in datagrams of up to `mtu` bytes.
     pub(crate) fn new(mtu: u16, size: usize, messages: usize) -> Self {
         let now = Instant::now();
-        let quic = QuicSettings { mtu, idle_timeout: Duration::from_secs(30) };
+        let quic = QuicSettings { mtu, ..QuicSettings::default() };
         let (server, client) = tls();
         let [publisher, subscriber] = [1, 2].map(|number| Client::new(number, quic, &client, now));
         let node = Node::new(quic, server);

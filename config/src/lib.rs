@@ -68,7 +68,7 @@ pub use policy::{NamePattern, Policy, PolicyMode, PolicyRule, PrincipalPattern, 
 pub use profile::Profile;
 pub use runtime::Runtime;
 pub use secret::Secret;
-pub use server::{Quic, Server, ServerKeepalive};
+pub use server::{Congestion, Quic, Server, ServerKeepalive};
 pub use service::{Controller, Dataplane, Route, Service};
 pub use slimctl::{CtlFile, CtlOptions};
 pub use sources::{SourceError, Sources, System};

@@ -7,7 +7,7 @@ use crate::metadata::{self, Metadata};
 use crate::profile::Profile;
 use crate::section::Section;
 use crate::tls::{self, ServerTls};
-use crate::value::Value;
+use crate::value::{Case, Value};
 
 /// A listener (reference of 0.6, server block): an entry of `dataplane.servers` or
 /// `controller.servers`.
@@ -67,10 +67,25 @@ pub struct Quic {
     pub mtu: u16,
     /// `idle_timeout`: when a silent connection ends, above zero, default `30s`.
     pub idle_timeout: Duration,
+    /// `congestion`: what decides how much may be under way, `cubic` or `bbr`, default `cubic`.
+    pub congestion: Congestion,
     /// `exchange`: whether other nodes that ask for it exchange the names of clients with this one.
     /// Default: yes, but not with `profile: hardened`; see [`Quic::exchanges`].
     pub exchange: Option<bool>,
 }
+
+/// What decides how much a QUIC connection may have under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// Losses.
+    #[default]
+    Cubic,
+    /// The path's measured bandwidth and delay.
+    Bbr,
+}
+
+const CONGESTIONS: [(&str, Congestion); 2] =
+    [("cubic", Congestion::Cubic), ("bbr", Congestion::Bbr)];
 
 impl Quic {
     /// Whether names are exchanged with nodes that ask for it.
@@ -82,7 +97,13 @@ impl Quic {
 impl Default for Quic {
     fn default() -> Self {
         let idle_timeout = Duration::from_secs(30);
-        Self { enabled: true, mtu: 1452, idle_timeout, exchange: None }
+        Self {
+            enabled: true,
+            mtu: 1452,
+            idle_timeout,
+            congestion: Congestion::default(),
+            exchange: None,
+        }
     }
 }
 
@@ -184,6 +205,9 @@ fn read_quic(value: Value<'_>) -> Option<Quic> {
         idle_timeout: section
             .optional("idle_timeout", Value::positive_duration)
             .unwrap_or(default.idle_timeout),
+        congestion: section
+            .optional("congestion", |value| value.choice(&CONGESTIONS, Case::Sensitive))
+            .unwrap_or(default.congestion),
         exchange: section.optional("exchange", Value::boolean),
     };
     section.finish();

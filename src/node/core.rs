@@ -186,7 +186,10 @@ async fn run(
     let endpoint = settings::endpoint(id, QuicSettings::default());
     let listening = take_quic(&mut servers, id);
     match Driver::new(Rc::clone(&host), node, listening, endpoint, crossing, Rc::clone(&dials)) {
-        Ok(driver) => _ = host.tasks.spawn_local(driver.run()),
+        Ok(driver) => {
+            let driver = driver.with_busy_poll(config.runtime.busy_poll);
+            host.tasks.spawn_local(driver.run());
+        }
         Err(error) => tracing::error!(%error, "native links are not served"),
     }
     let local = Local { host: Rc::clone(&host), dials };

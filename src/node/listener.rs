@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustix::io::fcntl_dupfd_cloexec;
-use slim_config::Server;
+use slim_config::{Quic, Server};
 use slim_wire::Fault;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -109,7 +109,8 @@ pub(super) fn bind_server(
 
 /// How QUIC is spoken at a server.
 pub(super) fn quic_settings(server: &Server) -> QuicSettings {
-    QuicSettings { mtu: server.quic.mtu, idle_timeout: server.quic.idle_timeout }
+    let Quic { mtu, idle_timeout, congestion, .. } = server.quic;
+    QuicSettings { mtu, idle_timeout, congestion }
 }
 
 fn bind_tcp(endpoint: SocketAddr, cores: usize) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {

@@ -32,6 +32,7 @@ endpoint: "1.2.3.4:5" => .tls => required => `insecure: true` to serve without
 & keepalive: {time: 5 parsecs} => .keepalive.time => a duration => a unit
 & quic: {mtu: 1100} => .quic.mtu => from 1200 to 65000 =>
 & quic: {idle_timeout: "30"} => .quic.idle_timeout => a duration => `30s` or `30ms`
+& quic: {congestion: bbr2} => .quic.congestion => one of `cubic`, `bbr` => did you mean `bbr`?
 & quic: {exchange: maybe} => .quic.exchange => `true` or `false` =>
 & quic: on => .quic => a mapping, got a text =>
 & http2_only: 1 => .http2_only => `true` or `false` =>

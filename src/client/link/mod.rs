@@ -56,7 +56,7 @@ mod options;
 mod outbound;
 mod quic;
 mod requests;
-mod tls;
+pub(crate) mod tls;
 
 use std::fmt;
 use std::sync::Arc;

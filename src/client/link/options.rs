@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use slim_config::{Identity, Secret};
+use slim_config::{Congestion, Identity, Secret};
 use slim_wire::TextName;
 use slim_wire::limits::{FRAME_BYTES, GRPC_MESSAGE_BYTES, HEADER_BYTES};
 
@@ -43,6 +43,9 @@ pub struct LinkOptions {
     /// carries it. Default 1,452, an Ethernet; 65,000 is fastest where node and app share a
     /// machine. Without effect over gRPC.
     pub mtu: u16,
+    /// What decides how much may be under way to the node. Default: losses (Cubic). Without effect
+    /// over gRPC.
+    pub congestion: Congestion,
     /// Longest frame to take, in bytes with its header of 104; up to 16 MiB. A node refuses
     /// a link that takes less than it does itself (`limits.message_bytes`). Default 4 MiB, which it always is over gRPC.
     pub frame_bytes: u32,
@@ -62,6 +65,7 @@ impl Default for LinkOptions {
             credentials: Credentials::None,
             name: None,
             mtu: 1452,
+            congestion: Congestion::default(),
             frame_bytes: GRPC_MESSAGE_BYTES as u32,
             connect_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),

@@ -14,7 +14,7 @@ use crate::link::quic::tls::{AcceptAny, quic_provider};
 use crate::trust::pem::Pair;
 
 /// TLS 1.3 without early data, the check of the node's certificate, and the app's own.
-pub(super) fn quic(options: &LinkOptions) -> Result<QuicClientConfig, LinkError> {
+pub(crate) fn quic(options: &LinkOptions) -> Result<QuicClientConfig, LinkError> {
     let config = config(options, quic_provider(), &[&rustls::version::TLS13], ALPN)?;
     QuicClientConfig::try_from(config).map_err(|error| unusable(None, &error))
 }

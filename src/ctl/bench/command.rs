@@ -138,6 +138,10 @@ pub struct At {
     /// For quic://: largest datagram in bytes, 1200 to 65000 [default: 1452]
     #[arg(long, value_name = "BYTES", value_parser = mtus())]
     mtu: Option<u16>,
+    /// For quic://: instead of the library for apps use the node's own loop, which costs less, so
+    /// that this program is not what limits a run
+    #[arg(long)]
+    node_loop: bool,
     /// Names used are slimctl/bench/TOPIC; runs at the same time need a topic each
     #[arg(long, default_value = "default")]
     topic: String,
@@ -153,7 +157,8 @@ impl At {
         let any = self.danger_accept_any_certificate;
         let any = any.then_some(Trust::DangerAcceptAnyCertificate);
         let trust = self.ca.clone().map(Trust::File).or(any);
-        self.server.parse::<Server>()?.known_by(trust, self.mtu)
+        let server = self.server.parse::<Server>()?.known_by(trust, self.mtu)?;
+        if self.node_loop { server.on_node_loop() } else { Ok(server) }
     }
 }
 

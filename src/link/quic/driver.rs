@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender};
@@ -144,6 +144,10 @@ pub struct Driver {
     /// What one receive brought; kept, so that receiving allocates nothing.
     batch: Vec<Datagram>,
     finishing: bool,
+    /// For so long after the last packet the next one is looked for instead of waited for.
+    busy_poll: Duration,
+    /// When the last packet came.
+    active: Instant,
 }
 
 struct Bound {
@@ -179,14 +183,30 @@ impl Driver {
         };
         let sockets = listening.into_iter().enumerate().map(bound);
         let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { sockets, door, crossing, dials, endpoint, batch: Vec::new(), finishing: false })
+        Ok(Self {
+            sockets,
+            door,
+            crossing,
+            dials,
+            endpoint,
+            batch: Vec::new(),
+            finishing: false,
+            busy_poll: Duration::ZERO,
+            active: Instant::now(),
+        })
+    }
+
+    /// The same driver; for `time` after each packet it does not sleep.
+    pub fn with_busy_poll(self, time: Duration) -> Self {
+        Self { busy_poll: time, ..self }
     }
 
     /// Runs until the node has stopped and every connection is closed.
     pub async fn run(mut self) {
         let mut sleep = pin!(tokio::time::sleep_until(tokio::time::Instant::now()));
         loop {
-            let busy = self.turn(Instant::now());
+            let now = Instant::now();
+            let busy = self.turn(now) || now < self.active + self.busy_poll;
             if self.finishing && self.door.is_empty() {
                 return;
             }
@@ -223,7 +243,7 @@ impl Driver {
 
     /// Takes in what has arrived. Returns whether more may be there.
     fn receive(&mut self, now: Instant) -> bool {
-        let Self { sockets, door, crossing, batch, .. } = self;
+        let Self { sockets, door, crossing, batch, active, .. } = self;
         let mut more = false;
         for (at, Bound { socket, transport, server }) in sockets.iter_mut().enumerate() {
             let mut receives = 0;
@@ -241,7 +261,7 @@ impl Driver {
                     batch.extend(datagram);
                 });
                 match received {
-                    Ok(true) => {}
+                    Ok(true) => *active = now,
                     Ok(false) => break None,
                     Err(error) => break Some(error),
                 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, Connection, Dir, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
     TransportConfig, VarInt,
 };
+use slim_config::Congestion;
 use slim_wire::limits::LANES;
 
 use super::cid::CoreConnectionIds;
@@ -23,6 +25,8 @@ pub struct QuicSettings {
     pub mtu: u16,
     /// When a silent connection ends.
     pub idle_timeout: Duration,
+    /// What decides how much may be under way.
+    pub congestion: Congestion,
 }
 
 /// Larger windows gain nothing on the paths measured, and every byte in flight makes finding the
@@ -107,7 +111,12 @@ pub fn transport(settings: QuicSettings) -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(settings.mtu);
+    let congestion: Arc<dyn ControllerFactory + Send + Sync> = match settings.congestion {
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+    };
     config
+        .congestion_controller_factory(congestion)
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
         .receive_window(WINDOW_BYTES.into())
         .send_window(SEND_WINDOW_BYTES)
@@ -184,6 +193,7 @@ pub fn client(
 /// signs of life often: what is sent to one that has crashed is lost until its link ends.
 impl Default for QuicSettings {
     fn default() -> Self {
-        Self { mtu: 1452, idle_timeout: Duration::from_secs(6) }
+        let congestion = Congestion::default();
+        Self { mtu: 1452, idle_timeout: Duration::from_secs(6), congestion }
     }
 }

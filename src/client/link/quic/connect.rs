@@ -41,7 +41,7 @@ pub(crate) async fn connect(
     options: &LinkOptions,
 ) -> Result<Quic, LinkError> {
     let mut config = ClientConfig::new(Arc::new(tls::quic(options)?));
-    config.transport_config(Arc::new(transport(options.mtu)));
+    config.transport_config(Arc::new(transport(options)));
     let server_name = options.server_name.as_deref().unwrap_or(address.host());
     let attempt = |remote| {
         let config = config.clone();
@@ -85,8 +85,10 @@ fn socket(remote: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn transport(mtu: u16) -> TransportConfig {
-    let mut transport = settings::transport(QuicSettings { mtu, idle_timeout: IDLE_TIMEOUT });
+fn transport(options: &LinkOptions) -> TransportConfig {
+    let LinkOptions { mtu, congestion, .. } = *options;
+    let settings = QuicSettings { mtu, idle_timeout: IDLE_TIMEOUT, congestion };
+    let mut transport = settings::transport(settings);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .enable_segmentation_offload(mtu <= LARGEST_MTU_FOR_OFFLOAD)

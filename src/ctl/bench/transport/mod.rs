@@ -3,7 +3,9 @@
 //! [`Receiver`].
 
 mod datagram;
+mod driver;
 mod grpc;
+mod messages;
 mod native;
 mod quic;
 mod segment;
@@ -37,6 +39,13 @@ pub enum Server {
         /// Host and port.
         authority: String,
         /// How to connect.
+        options: Box<LinkOptions>,
+    },
+    /// The same on the node's own loop, which is cheaper than the library for apps.
+    Driver {
+        /// Host and port.
+        authority: String,
+        /// How to connect; credentials are not shown.
         options: Box<LinkOptions>,
     },
     /// A relay without routing, see [`super::Pump`]; not that over QUIC, which is spoken to as
@@ -95,11 +104,26 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The same server, where it is native: spoken to on the node's own loop.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a server that is not.
+    pub(super) fn on_node_loop(self) -> Result<Self, Error> {
+        match self {
+            Self::Quic { authority, options } => Ok(Self::Driver { authority, options }),
+            other => Err(Error::argument("--server", "quic:// with --node-loop", other)),
+        }
+    }
+}
+
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Grpc { authority } => write!(f, "grpc://{authority}"),
-            Self::Quic { authority, .. } => write!(f, "quic://{authority}"),
+            Self::Quic { authority, .. } | Self::Driver { authority, .. } => {
+                write!(f, "quic://{authority}")
+            }
             Self::Pump { floor, address, .. } => write!(f, "{floor} pump at {address}"),
         }
     }
@@ -187,6 +211,7 @@ impl Arrival {
 pub(super) enum Sender {
     Grpc(grpc::Sender),
     Quic(quic::Sender),
+    Driver(driver::Sender),
     Stream(stream::Sender),
     Datagram(datagram::Sender),
 }
@@ -195,6 +220,7 @@ pub(super) enum Sender {
 pub(super) enum Receiver {
     Grpc(grpc::Receiver),
     Quic(quic::Receiver),
+    Driver(driver::Receiver),
     Stream(stream::Receiver),
     Datagram(datagram::Receiver),
 }
@@ -215,6 +241,10 @@ impl Server {
                 let (sender, receiver) = quic::connect(authority, options, topic, id).await?;
                 Ok((Sender::Quic(sender), Receiver::Quic(receiver)))
             }
+            Self::Driver { authority, options } => {
+                let (sender, receiver) = driver::connect(authority, options, topic, id).await?;
+                Ok((Sender::Driver(sender), Receiver::Driver(receiver)))
+            }
             Self::Pump { floor: Floor::Udp, address, .. } => {
                 let (sender, receiver) = datagram::connect(*address, id.is_some()).await?;
                 Ok((Sender::Datagram(sender), Receiver::Datagram(receiver)))
@@ -234,7 +264,7 @@ impl Server {
             // As published clients: tonic's threshold.
             Self::Grpc { .. } => 32 * 1024,
             // The link packs what it sends by itself.
-            Self::Quic { .. } => 64 * 1024,
+            Self::Quic { .. } | Self::Driver { .. } => 64 * 1024,
             // A floor is lowest where as much as possible moves at a time.
             Self::Pump { .. } => 256 * 1024,
         }
@@ -245,6 +275,7 @@ impl Server {
         match self {
             Self::Grpc { .. } => grpc::template(route, size),
             Self::Quic { .. } => quic::template(route, size),
+            Self::Driver { .. } => driver::template(route, size),
             Self::Pump { .. } => native::template(route, size),
         }
     }
@@ -256,6 +287,7 @@ impl Sender {
         match self {
             Self::Grpc(sender) => sender.send(messages).await,
             Self::Quic(sender) => sender.send(messages, template).await,
+            Self::Driver(sender) => sender.send(messages).await,
             Self::Stream(sender) => sender.send(&messages).await,
             Self::Datagram(sender) => sender.send(&messages, template.len()).await,
         }
@@ -266,6 +298,7 @@ impl Sender {
         match (self, receiver) {
             (Self::Grpc(sender), Receiver::Grpc(receiver)) => sender.finish(receiver).await,
             (Self::Quic(sender), _) => sender.finish().await,
+            (Self::Driver(sender), _) => sender.finish().await,
             (Self::Stream(sender), _) => sender.finish().await,
             _ => Ok(()),
         }
@@ -278,6 +311,7 @@ impl Receiver {
         match self {
             Self::Grpc(receiver) => receiver.receive(arrivals).await,
             Self::Quic(receiver) => receiver.receive(arrivals).await,
+            Self::Driver(receiver) => receiver.receive(arrivals).await,
             Self::Stream(receiver) => receiver.receive(arrivals).await,
             Self::Datagram(receiver) => receiver.receive(arrivals).await,
         }
