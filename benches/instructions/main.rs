@@ -70,8 +70,11 @@ fn main() -> Result<ExitCode, Failure> {
 fn counted(filter: Option<&str>) -> Result<Vec<Count>, Failure> {
     let matches =
         |operation: &Operation| filter.is_none_or(|filter| operation.name.contains(filter));
-    let operations = operations::all().into_iter().filter(matches);
-    operations.map(|operation| callgrind::count(&operation.name)).collect()
+    let operations: Vec<_> = operations::all().into_iter().filter(matches).collect();
+    if operations.is_empty() {
+        return Err("no operation has such a name".into());
+    }
+    operations.iter().map(|operation| callgrind::count(&operation.name)).collect()
 }
 
 /// Whether no operation takes a lock.

@@ -193,8 +193,19 @@ impl Queue {
         let Some((last, others)) = pieces.split_last() else {
             return;
         };
+        if !others.is_empty() {
+            self.reserve(pieces);
+        }
         others.iter().for_each(|piece| self.push_piece(piece, 0));
         self.push_piece(last, messages);
+    }
+
+    /// Makes room for those of the pieces that are copied: a buffer that grew with each of them
+    /// would copy what it holds again and again.
+    fn reserve(&mut self, pieces: &[Bytes]) {
+        let small = |length: &usize| *length <= PACKING_THRESHOLD_BYTES;
+        let small: usize = pieces.iter().map(Bytes::len).filter(small).sum();
+        self.pack.reserve(small.min(PACK_BYTES.saturating_sub(self.pack.len())));
     }
 
     #[inline]
