@@ -1,14 +1,17 @@
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use h2::server::Connection;
-use h2::{Ping, PingPong};
+use h2::server::{Connection, SendResponse};
+use h2::{Ping, PingPong, RecvStream};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
+use super::gathering::{Gathering, Outlet};
 use super::lingering::Lingering;
 use super::{Http2Settings, Streams, stream};
 use crate::link::gate::{Known, Visitor};
@@ -52,15 +55,19 @@ pub async fn serve_connection<Io>(
 {
     let visitor = Rc::new(visitor);
     let deadline = Instant::from_std(accepted + host.limits.handshake);
-    let handshake =
-        timeout_at(deadline, builder(&settings).handshake(Lingering::new(io, Rc::clone(&host))));
+    let (io, outlet) = Gathering::new(Lingering::new(io, Rc::clone(&host)));
+    let handshake = timeout_at(deadline, builder(&settings).handshake(io));
     let handshake = tokio::select! {
         done = handshake => done,
         // Who has not even said hello does not keep the node from stopping.
         () = host.finish.cancelled() => return,
     };
     let ended = match handshake {
-        Ok(Ok(connection)) => drive(connection, &visitor, deadline, settings, &host).await,
+        Ok(Ok(connection)) => {
+            outlet.begin_turns();
+            let driven = Driven { connection, outlet };
+            drive(driven, &visitor, deadline, settings, &host).await
+        }
         Ok(Err(error)) => Ended::Incident(incident_of(&error), error.to_string()),
         Err(_) => Ended::Incident(Incident::HandshakeTimeout, "no HTTP/2 preface".into()),
     };
@@ -85,6 +92,26 @@ fn builder(settings: &Http2Settings) -> h2::server::Builder {
     builder
 }
 
+/// A connection, and what it has written.
+struct Driven<Io> {
+    connection: Connection<Gathering<Lingering<Io>>, Bytes>,
+    outlet: Outlet<Lingering<Io>>,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Driven<Io> {
+    /// Drives the connection until its next stream. What it writes leaves after each turn.
+    async fn accept(&mut self) -> Option<Result<Accepted, h2::Error>> {
+        poll_fn(|cx| {
+            let accepted = self.connection.poll_accept(cx);
+            self.outlet.poll_turn_end(cx);
+            accepted
+        })
+        .await
+    }
+}
+
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
 /// What has to be done for a connection beside its streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chore {
@@ -100,7 +127,7 @@ enum Chore {
 
 /// Accepts streams, keeps the connection alive, and says goodbye.
 async fn drive<Io>(
-    mut connection: Connection<Io, Bytes>,
+    mut driven: Driven<Io>,
     visitor: &Rc<Visitor>,
     deadline: Instant,
     settings: Http2Settings,
@@ -110,12 +137,12 @@ where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let streams = Streams::default();
-    let ping_pong = connection.ping_pong().expect("taken once per connection");
+    let ping_pong = driven.connection.ping_pong().expect("taken once per connection");
     let mut chores = chores(ping_pong, deadline, settings, &streams, host);
     loop {
         let chore = tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
+            accepted = driven.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let open = streams.open();
                     let (visitor, host) = (Rc::clone(visitor), Rc::clone(host));
@@ -136,8 +163,8 @@ where
             Chore::ExpectStream => {
                 return Ended::Incident(Incident::HandshakeTimeout, "no stream".into());
             }
-            Chore::Retire => connection.graceful_shutdown(),
-            Chore::SayGoodbye => return say_goodbye(connection, &streams).await,
+            Chore::Retire => driven.connection.graceful_shutdown(),
+            Chore::SayGoodbye => return say_goodbye(driven, &streams).await,
         }
     }
 }
@@ -174,18 +201,18 @@ fn chores(
 }
 
 /// Lets the streams of a stopping node end, then closes the connection.
-async fn say_goodbye<Io>(mut connection: Connection<Io, Bytes>, streams: &Streams) -> Ended
+async fn say_goodbye<Io>(mut driven: Driven<Io>, streams: &Streams) -> Ended
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    connection.graceful_shutdown();
+    driven.connection.graceful_shutdown();
     let mut all_said = pin!(async {
         streams.all_ended().await;
         tokio::time::sleep(GOODBYE).await;
     });
     loop {
         tokio::select! {
-            accepted = connection.accept() => match accepted {
+            accepted = driven.accept() => match accepted {
                 // A stream that was under way before the goodbye: dropped, which refuses it.
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Ended::Closed,

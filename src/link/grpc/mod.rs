@@ -5,6 +5,7 @@
 //! cut off alone; here its stream is reset, and the other streams of its connection go on.
 
 mod connection;
+mod gathering;
 mod lingering;
 mod messages;
 mod numbers;

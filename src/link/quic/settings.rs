@@ -9,8 +9,8 @@ use aws_lc_rs::hmac;
 use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    ClientConfig, Connection, Dir, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connection, Dir, EndpointConfig, IdleTimeout,
+    MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
 };
 use slim_config::Congestion;
 use slim_wire::limits::LANES;
@@ -43,6 +43,11 @@ const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// lost halves what may be in flight. A real loss is found a little later for it, by time.
 const REORDERED_PACKETS: u32 = 128;
 const REORDERED_ROUND_TRIPS: f32 = 2.0;
+
+/// Packets that are acknowledged together. At a low rate each acknowledgement wakes a core, which
+/// costs as much as a message; more at a time would hold up a sender that may have only a few
+/// packets under way.
+const PACKETS_PER_ACK: u32 = 5;
 
 const DATAGRAM_BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -115,7 +120,10 @@ pub fn transport(settings: QuicSettings) -> TransportConfig {
         Congestion::Cubic => Arc::new(CubicConfig::default()),
         Congestion::Bbr => Arc::new(BbrConfig::default()),
     };
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK - 1));
     config
+        .ack_frequency_config(Some(acks))
         .congestion_controller_factory(congestion)
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
         .receive_window(WINDOW_BYTES.into())
