@@ -20,7 +20,7 @@ const LINKS: usize = 1_000;
 
 fn main() {
     let mut criterion = common::criterion();
-    for names in [1_000, 100_000, 1_000_000] {
+    for names in [1_000, 100_000, 1_000_000, 10_000_000] {
         bench(&mut criterion, names);
     }
     criterion.final_summary();

@@ -160,7 +160,7 @@ fn start(args: &Args) -> Result<(Vec<Node>, Vec<Target>), Failure> {
         let dialect = Dialect::of(release);
         let dialect = dialect.ok_or_else(|| format!("{release}: no release to measure"))?;
         if args.dialect.contains(&dialect) && format!("upstream {release}").contains(&args.only) {
-            match Node::upstream(release, scratch) {
+            match Node::upstream(release, scratch, None) {
                 Ok(node) => add(node, Some(dialect), &[("", Placement::Any)]),
                 Err(error) => eprintln!("\n*** UPSTREAM'S NODE DID NOT START: {error} ***\n"),
             }

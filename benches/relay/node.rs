@@ -43,12 +43,24 @@ impl Node {
         mtu: u16,
         scratch: &Path,
     ) -> Result<Self, Failure> {
+        Self::ours_with(label, program, cores, mtu, "", scratch)
+    }
+
+    /// The same with `more` lines of configuration.
+    pub(crate) fn ours_with(
+        label: String,
+        program: &Path,
+        cores: usize,
+        mtu: u16,
+        more: &str,
+        scratch: &Path,
+    ) -> Result<Self, Failure> {
         let address = free_address()?;
         let file = scratch.join(format!("relay-{}.yaml", address.port()));
         fs::write(
             &file,
             format!(
-                "admin: none\ntracing: {{log_level: error}}\nruntime: {{n_cores: {cores}}}\n\
+                "{more}admin: none\ntracing: {{log_level: error}}\nruntime: {{n_cores: {cores}}}\n\
                  services:\n  slim/0:\n    dataplane:\n      servers:\n        \
                  - endpoint: \"{address}\"\n          tls: {{insecure: true}}\n          quic: {{mtu: {mtu}}}\n"
             ),
@@ -59,8 +71,13 @@ impl Node {
         node
     }
 
-    /// Upstream's node of a release, from the published wheel.
-    pub(crate) fn upstream(release: &str, scratch: &Path) -> Result<Self, Failure> {
+    /// Upstream's node of a release, from the published wheel; with a library of ours in its
+    /// process if there is one.
+    pub(crate) fn upstream(
+        release: &str,
+        scratch: &Path,
+        preload: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let address = free_address()?;
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new("python3");
@@ -71,10 +88,18 @@ impl Node {
             command.arg(home.join("tests/clients/node_modern.py")).arg(release);
         }
         command.arg("--listen").arg(address.to_string());
+        if let Some(library) = preload {
+            command.env("LD_PRELOAD", library);
+        }
         Self::start(format!("upstream {release}"), address, &mut command)
     }
 
-    fn start(label: String, address: SocketAddr, command: &mut Command) -> Result<Self, Failure> {
+    /// What `command` runs, once it listens.
+    pub(crate) fn start(
+        label: String,
+        address: SocketAddr,
+        command: &mut Command,
+    ) -> Result<Self, Failure> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let mut node = Self { label, address, child };
         let deadline = Instant::now() + START;
@@ -149,6 +174,6 @@ impl Cpu {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> Result<SocketAddr, Failure> {
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

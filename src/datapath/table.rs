@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -20,8 +21,26 @@ use super::port::{LinkId, Port};
 pub struct Table {
     prefixes: HashMap<(Space, Prefix), Members, FixedState>,
     /// The links of each concrete id, in the order in which they came.
-    ids: HashMap<(Space, Name), SmallVec<[Holder; 1]>, FixedState>,
+    ids: HashMap<Key, SmallVec<[Holder; 1]>, FixedState>,
 }
+
+/// A name in a space. As such they would take 64 bytes, because an id is aligned to 16, and a lookup
+/// one more cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    prefix: Prefix,
+    id: [u64; 2],
+    space: Space,
+}
+
+impl Key {
+    fn new(space: Space, Name { prefix, id }: Name) -> Self {
+        let id = id.as_u128();
+        Self { prefix, id: [id as u64, (id >> 64) as u64], space }
+    }
+}
+
+const _: () = assert!(size_of::<Key>() == 48);
 
 /// A link that subscribed to a concrete id.
 #[derive(Debug)]
@@ -75,11 +94,13 @@ impl Table {
     /// [`Table::recency`] is there: so nodes that know of each other's subscriptions to an id agree
     /// which is the newest, whatever order they hear of them in.
     pub fn subscribe_told(&mut self, space: Space, name: Name, port: &Arc<Port>, recency: u32) {
-        let members = self.prefixes.entry((space, name.prefix)).or_default();
-        members.add(name.id, port);
+        match self.prefixes.entry((space, name.prefix)) {
+            Entry::Vacant(entry) => _ = entry.insert(Members::of(name.id, port)),
+            Entry::Occupied(entry) => entry.into_mut().add(name.id, port),
+        }
         if !name.id.is_any() {
             let holder = Holder { port: Arc::clone(port), recency };
-            self.ids.entry((space, name)).or_default().push(holder);
+            self.ids.entry(Key::new(space, name)).or_default().push(holder);
         }
     }
 
@@ -89,22 +110,21 @@ impl Table {
     }
 
     fn newest(&self, space: Space, name: Name, of: impl Fn(&Port) -> bool) -> Option<u32> {
-        let holders = self.ids.get(&(space, name))?;
+        let holders = self.ids.get(&Key::new(space, name))?;
         holders.iter().filter(|holder| of(&holder.port)).map(|holder| holder.recency).max()
     }
 
     /// Takes a subscription of the link back.
     pub fn unsubscribe(&mut self, space: Space, name: Name, link: LinkId) {
-        if let Some(members) = self.prefixes.get_mut(&(space, name.prefix)) {
-            members.remove(name.id, link);
-            if members.is_empty() {
-                self.prefixes.remove(&(space, name.prefix));
-            }
+        if let Entry::Occupied(mut entry) = self.prefixes.entry((space, name.prefix))
+            && entry.get_mut().remove(name.id, link)
+        {
+            entry.remove();
         }
-        if let Some(holders) = self.ids.get_mut(&(space, name)) {
-            holders.retain(|holder| holder.port.id() != link);
-            if holders.is_empty() {
-                self.ids.remove(&(space, name));
+        if let Entry::Occupied(mut entry) = self.ids.entry(Key::new(space, name)) {
+            entry.get_mut().retain(|holder| holder.port.id() != link);
+            if entry.get().is_empty() {
+                entry.remove();
             }
         }
     }
@@ -112,7 +132,7 @@ impl Table {
     /// The client of this node that has subscribed to this name with its id, the newest if there
     /// are several.
     pub fn owner(&self, space: Space, name: &Name) -> Option<&Arc<Port>> {
-        let holders = self.ids.get(&(space, *name)).into_iter().flatten();
+        let holders = self.ids.get(&Key::new(space, *name)).into_iter().flatten();
         let clients = holders.filter(|holder| !holder.port.is_node());
         clients.max_by_key(|holder| holder.recency).map(|holder| &holder.port)
     }
@@ -167,7 +187,7 @@ impl Table {
                     members.ports().filter(|port| from.allows(port)).for_each(deliver);
                 }
             }
-            _ => match self.ids.get(&(space, header.destination)) {
+            _ => match self.ids.get(&Key::new(space, header.destination)) {
                 Some(holders) => {
                     let ports = || holders.iter().map(|holder| &holder.port);
                     let once = ports().filter(|port| !port.is_transit());
@@ -184,7 +204,7 @@ impl Table {
     /// given up. An unknown id goes to the nodes that the name is routed to; without any to the only
     /// target of the prefix, if there is just one, as in releases 0.4 to 1.3.
     fn exact(&self, space: Space, name: Name, from: Origin, mut deliver: impl FnMut(&Arc<Port>)) {
-        if let Some(holders) = self.ids.get(&(space, name)) {
+        if let Some(holders) = self.ids.get(&Key::new(space, name)) {
             let allowed = holders.iter().filter(|holder| from.allows(&holder.port));
             // Among equals the last is taken.
             let newest = allowed.max_by_key(|holder| (holder.recency, !holder.port.is_node()));

@@ -255,10 +255,12 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         return host.report(Incident::ConnectionLost, &peer, &error);
     }
+    // In memory of their own, so that a connection's task is not as large as the larger of the two
+    // and its handshake together.
     let Some(tls) = tls else {
-        return serve_connection(stream, visitor, accepted, settings, host).await;
+        return Box::pin(serve_connection(stream, visitor, accepted, settings, host)).await;
     };
-    let handshake = tokio::time::timeout(host.limits.handshake, tls.accept(stream));
+    let handshake = tokio::time::timeout(host.limits.handshake, Box::pin(tls.accept(stream)));
     let handshake = tokio::select! {
         done = handshake => done,
         () = host.finish.cancelled() => return,
@@ -266,7 +268,7 @@ async fn serve(
     match handshake {
         Ok(Ok(stream)) => {
             visitor.certificate = principal_of(stream.get_ref().1.peer_certificates());
-            serve_connection(stream, visitor, accepted, settings, host).await;
+            Box::pin(serve_connection(stream, visitor, accepted, settings, host)).await;
         }
         Ok(Err(error)) => host.report(Incident::TlsFailed, &peer, &error),
         Err(_) => host.report(Incident::HandshakeTimeout, &peer, &"TLS handshake"),

@@ -15,20 +15,23 @@ use crate::trust::pem::Pair;
 
 /// TLS 1.3 without early data, the check of the node's certificate, and the app's own.
 pub(crate) fn quic(options: &LinkOptions) -> Result<QuicClientConfig, LinkError> {
-    let config = config(options, quic_provider(), &[&rustls::version::TLS13], ALPN)?;
+    let mut config = config(options, quic_provider(), &[&rustls::version::TLS13])?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
     QuicClientConfig::try_from(config).map_err(|error| unusable(None, &error))
 }
 
 /// The same for HTTP/2, also with TLS 1.2, which published nodes can be told to speak.
 pub(super) fn http2(options: &LinkOptions) -> Result<ClientConfig, LinkError> {
-    config(options, aws_lc_rs::default_provider(), rustls::ALL_VERSIONS, b"h2")
+    let mut config = config(options, aws_lc_rs::default_provider(), rustls::ALL_VERSIONS)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
 }
 
-fn config(
+/// The same without a protocol within TLS.
+pub(crate) fn config(
     options: &LinkOptions,
     provider: CryptoProvider,
     versions: &[&'static SupportedProtocolVersion],
-    protocol: &[u8],
 ) -> Result<ClientConfig, LinkError> {
     let provider = Arc::new(provider);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -40,7 +43,7 @@ fn config(
         }
         known => builder.with_root_certificates(roots(known)?),
     };
-    let mut config = match &options.certificate {
+    let config = match &options.certificate {
         Some(certificate) => {
             let own = |error: &dyn Display| LinkError::Certificate { reason: error.to_string() };
             let pair = Pair::read(certificate).and_then(|pair| pair.shown());
@@ -49,7 +52,6 @@ fn config(
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 

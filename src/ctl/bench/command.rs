@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::LocalSet;
 
-use super::{Floor, Mode, Plan, Pump, Report, Server, Session, chart, hgrm, pump};
+use super::{Floor, Mode, Plan, Pump, Report, Server, Session, latency_hgrm, latency_svg, pump};
 use crate::client::link::Trust;
 use crate::ctl::{Error, Exit, runtime};
 
@@ -125,14 +125,15 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct At {
     /// The node: grpc://HOST:PORT or http://HOST:PORT, over the gRPC of release 0.6;
-    /// quic://HOST:PORT, over the native protocol
+    /// quic://HOST:PORT, over the native protocol. To compare: nats://HOST:PORT, or with TLS
+    /// tls://HOST:PORT, a NATS server
     #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:46357")]
     server: String,
-    /// For quic://: PEM file with the authority that signed the node's certificate [default: those
-    /// of the system]
+    /// For quic:// and tls://: PEM file with the authority that signed the server's certificate
+    /// [default: those of the system]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// For quic://: talk to whoever answers, for nodes with `tls.insecure: true`
+    /// For quic:// and tls://: talk to whoever answers, for nodes with `tls.insecure: true`
     #[arg(long, conflicts_with = "ca")]
     danger_accept_any_certificate: bool,
     /// For quic://: largest datagram in bytes, 1200 to 65000 [default: 1452]
@@ -339,11 +340,12 @@ impl Output {
         let none = "expected latencies to write, got none: no subscriber was in this process";
         if let Some(file) = &self.hgrm {
             let latency = report.latency.as_ref().ok_or_else(|| Error::file(file, none))?;
-            fs::write(file, hgrm::text(latency)).map_err(|error| Error::file(file, error))?;
+            fs::write(file, latency_hgrm(latency)).map_err(|error| Error::file(file, error))?;
         }
         if let Some(file) = &self.svg {
             let latency = report.latency.as_ref().ok_or_else(|| Error::file(file, none))?;
-            let svg = chart::svg(latency).map_err(|error| Error::file(file, error))?;
+            let svg = latency_svg("Latency by percentile", &[("", latency)])
+                .map_err(|error| Error::file(file, error))?;
             fs::write(file, svg).map_err(|error| Error::file(file, error))?;
         }
         Ok(if report.has_losses() { Exit::Lost } else { Exit::Clean })

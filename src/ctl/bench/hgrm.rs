@@ -1,4 +1,4 @@
-//! The percentile distribution of a histogram in the text form that HdrHistogram's tools plot.
+//! Latencies for tools that plot them.
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,9 @@ use super::report::NS_PER_US;
 /// Steps between two halvings of the distance to 100 %.
 pub(super) const STEPS_PER_HALVING: u32 = 5;
 
-/// Latencies in microseconds.
-pub(super) fn text(latency: &Histogram<u64>) -> String {
+/// The percentile distribution of latencies in nanoseconds, in the text form that HdrHistogram's
+/// tools plot, in microseconds.
+pub fn latency_hgrm(latency: &Histogram<u64>) -> String {
     let mut text = format!(
         "{:>12} {:>14} {:>10} {:>14}\n\n",
         "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
@@ -52,7 +53,7 @@ mod tests {
         for us in 1..=1_000u64 {
             latency.record(us * 1_000).expect("within the bounds");
         }
-        let text = text(&latency);
+        let text = latency_hgrm(&latency);
         let mut lines = text.lines();
         let heading = lines.next().expect("a heading");
         let heading: Vec<&str> = heading.split_whitespace().collect();
@@ -75,6 +76,6 @@ mod tests {
     #[test]
     fn a_histogram_without_messages_has_only_its_summary() {
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds");
-        assert!(text(&latency).contains("Total count    =            0]"));
+        assert!(latency_hgrm(&latency).contains("Total count    =            0]"));
     }
 }

@@ -21,7 +21,9 @@ mod stamp;
 mod tally;
 mod transport;
 
+pub use self::chart::latency_svg;
 pub use self::command::Command;
+pub use self::hgrm::latency_hgrm;
 pub use self::plan::{Mode, Plan};
 pub use self::pump::{Floor, Pump};
 pub use self::report::Report;

@@ -41,6 +41,9 @@ pub struct Plan {
     pub fanout: u16,
     /// Messages that each publisher may have under way without a rate; `None` for a default.
     pub window: Option<u64>,
+    /// After how long a run ends, whatever is still under way then, counted from its start; `None`
+    /// for once all has come, or nothing more comes. Without effect for subscribers alone.
+    pub cutoff: Option<Duration>,
 }
 
 /// What a window holds by default: at most so many messages, and about so many bytes.
@@ -67,6 +70,7 @@ impl Default for Plan {
             subscribers: 1,
             fanout: 1,
             window: None,
+            cutoff: None,
         }
     }
 }

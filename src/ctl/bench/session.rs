@@ -12,7 +12,7 @@ use super::plan::{Mode, Plan};
 use super::publisher::Publisher;
 use super::report::Report;
 use super::stamp::{Mark, Stamp};
-use super::transport::{Receiver, Route, Sender, Server, Target, Template};
+use super::transport::{PUBLISHER_IDS, Receiver, Route, Sender, Server, Target, Template};
 use crate::ctl::Error;
 
 /// How long the first message may take from end to end.
@@ -23,9 +23,6 @@ const STALL: Duration = Duration::from_secs(5);
 
 /// How often progress is looked at.
 const STEP: Duration = Duration::from_millis(100);
-
-/// Ids of subscribers count from 1, those of publishers from here.
-const PUBLISHER_IDS: u64 = 1_000_000;
 
 type Tasks = JoinSet<Result<(), Error>>;
 
@@ -221,9 +218,11 @@ impl Session {
 
 /// Returns when there is nothing more to wait for, although not all has come.
 async fn stalled(plan: &Plan, flows: &Flows, bar: &ProgressBar) {
-    let (mut seen, mut since) = (0, Instant::now());
+    let start = Instant::now();
+    let (mut seen, mut since) = (0, start);
     loop {
-        tokio::time::sleep(STEP).await;
+        let left = plan.cutoff.map(|cutoff| cutoff.saturating_sub(start.elapsed()));
+        tokio::time::sleep(left.map_or(STEP, |left| left.min(STEP))).await;
         let (messages, first) = {
             let received = flows.received.borrow();
             (received.messages, received.first)
@@ -240,7 +239,10 @@ async fn stalled(plan: &Plan, flows: &Flows, bar: &ProgressBar) {
                 (messages > 0, messages > 0 && over)
             }
             // Where all but the last messages are lost, the end alone is awaited.
-            Mode::Publish | Mode::RoundTrip => (flows.under_way() > 0 || flows.is_sent(), false),
+            Mode::Publish | Mode::RoundTrip => {
+                let over = plan.cutoff.is_some_and(|cutoff| start.elapsed() >= cutoff);
+                (flows.under_way() > 0 || flows.is_sent(), over)
+            }
         };
         if over || waits && since.elapsed() >= STALL {
             return;

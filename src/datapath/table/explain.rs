@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slim_wire::{Name, Space};
 use slotmap::{DefaultKey, Key as _};
 
-use super::{Origin, Table};
+use super::{Key, Origin, Table};
 use crate::datapath::port::{CoreId, LinkId, Port};
 
 /// What a link is for a message to one of all who have the name; those that come first are taken
@@ -92,7 +92,7 @@ impl Table {
         let links: Vec<_> =
             links.into_iter().map(|(rank, port)| (rank, Arc::clone(port))).collect();
         let routed = members.routes().next().is_some();
-        let rule = match self.ids.contains_key(&(space, name)) {
+        let rule = match self.ids.contains_key(&Key::new(space, name)) {
             _ if name.id.is_any() => Rule::Anycast,
             true => Rule::Newest,
             false if members.lead_to_one() && !routed => Rule::Only,

@@ -8,8 +8,16 @@ use super::{Origin, Rank};
 use crate::datapath::port::{LinkId, Port};
 
 /// The links under one prefix.
+#[derive(Debug)]
+pub(super) enum Members {
+    /// As under most prefixes: it lies in the table itself, so that a lookup goes no further.
+    One(Member),
+    /// Two or more, or what is left of them.
+    Several(Box<Several>),
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub(super) struct Several {
     /// Links of clients that subscribed with a concrete id.
     owners: IndexMap<LinkId, Member, FixedState>,
     /// Links of clients that subscribed only without one.
@@ -21,7 +29,7 @@ pub(super) struct Members {
 }
 
 #[derive(Debug)]
-struct Member {
+pub(super) struct Member {
     port: Arc<Port>,
     /// Concrete ids that the link subscribed to.
     ids: u32,
@@ -33,12 +41,107 @@ struct Member {
 const ANYCAST_CANDIDATES: usize = 8;
 
 impl Members {
-    pub(super) fn is_empty(&self) -> bool {
-        self.owners.is_empty() && self.guests.is_empty() && self.nodes.is_empty()
+    /// A link that is the first under its prefix.
+    pub(super) fn of(id: Id, port: &Arc<Port>) -> Self {
+        Self::One(Member::new(id, port))
+    }
+
+    fn one(&self) -> Option<&Member> {
+        match self {
+            Self::One(member) => Some(member),
+            Self::Several(_) => None,
+        }
+    }
+
+    fn several(&self) -> Option<&Several> {
+        match self {
+            Self::One(_) => None,
+            Self::Several(several) => Some(several),
+        }
     }
 
     /// Whether all links lead to one client or node. Two nodes may have several links.
     pub(super) fn lead_to_one(&self) -> bool {
+        self.several().is_none_or(Several::lead_to_one)
+    }
+
+    /// Clients of this node that have subscribed with an id.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &Arc<Port>> {
+        let one = self.one().filter(|one| one.ids > 0 && !one.port.is_node());
+        let several = self.several().into_iter().flat_map(Several::owners);
+        one.map(|one| &one.port).into_iter().chain(several)
+    }
+
+    /// All links; of several to one node that by which nothing goes further first, so that a
+    /// message that a node gets once does not go on from there to others that get it from here.
+    pub(super) fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
+        let one = self.one().map(|one| &one.port).into_iter();
+        one.chain(self.several().into_iter().flat_map(Several::ports))
+    }
+
+    /// Links to nodes by which the name and all its ids are reached.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Port>> {
+        let one = self.one().filter(|one| one.port.is_node() && one.is_route());
+        let several = self.several().into_iter().flat_map(Several::routes);
+        one.map(|one| &one.port).into_iter().chain(several)
+    }
+
+    /// All links with what they are for an anycast, up to `limit` of each kind.
+    pub(super) fn ranked(&self, limit: usize) -> impl Iterator<Item = (Rank, &Arc<Port>)> {
+        let one = self.one().map(|one| (one.rank(), &one.port)).into_iter().take(limit);
+        one.chain(self.several().into_iter().flat_map(move |several| several.ranked(limit)))
+    }
+
+    /// How many links there are.
+    pub(super) fn len(&self) -> usize {
+        self.several().map_or(1, Several::len)
+    }
+
+    pub(super) fn add(&mut self, id: Id, port: &Arc<Port>) {
+        match self {
+            Self::One(one) if one.port.id() == port.id() => one.add(id),
+            Self::One(one) => {
+                let mut several = Box::<Several>::default();
+                several.insert(Member { port: Arc::clone(&one.port), ..*one });
+                several.add(id, port);
+                *self = Self::Several(several);
+            }
+            Self::Several(several) => several.add(id, port),
+        }
+    }
+
+    /// Returns whether nobody is left.
+    #[must_use = "a prefix that nobody is under is forgotten"]
+    pub(super) fn remove(&mut self, id: Id, link: LinkId) -> bool {
+        match self {
+            Self::One(one) if one.port.id() != link => false,
+            Self::One(one) => {
+                one.remove(id);
+                one.ids == 0 && !one.any
+            }
+            Self::Several(several) => {
+                several.remove(id, link);
+                several.is_empty()
+            }
+        }
+    }
+
+    /// The anycast target, see [`Several::choose`].
+    #[inline]
+    pub(super) fn choose(&mut self, from: Origin) -> Option<&Arc<Port>> {
+        match self {
+            Self::One(one) => from.allows(&one.port).then_some(&one.port),
+            Self::Several(several) => several.choose(from),
+        }
+    }
+}
+
+impl Several {
+    fn is_empty(&self) -> bool {
+        self.owners.is_empty() && self.guests.is_empty() && self.nodes.is_empty()
+    }
+
+    fn lead_to_one(&self) -> bool {
         match (self.owners.len() + self.guests.len(), &self.nodes[..]) {
             (1, []) | (0, [_]) => true,
             (0, [first, others @ ..]) => {
@@ -49,14 +152,11 @@ impl Members {
         }
     }
 
-    /// Clients of this node that have subscribed with an id.
-    pub(super) fn owners(&self) -> impl Iterator<Item = &Arc<Port>> {
+    fn owners(&self) -> impl Iterator<Item = &Arc<Port>> {
         self.owners.values().map(|owner| &owner.port)
     }
 
-    /// All links; of several to one node that by which nothing goes further first, so that a
-    /// message that a node gets once does not go on from there to others that get it from here.
-    pub(super) fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
+    fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
         let owners = self.owners();
         let nodes = |transit| {
             let nodes = self.nodes.iter().map(|member| &member.port);
@@ -65,33 +165,32 @@ impl Members {
         owners.chain(self.guests.values()).chain(nodes(false)).chain(nodes(true))
     }
 
-    /// Links to nodes by which the name and all its ids are reached.
-    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Port>> {
-        let routes = self.nodes.iter().filter(|member| member.any && !member.port.is_exchange());
+    fn routes(&self) -> impl Iterator<Item = &Arc<Port>> {
+        let routes = self.nodes.iter().filter(|member| member.is_route());
         routes.map(|member| &member.port)
     }
 
-    /// All links with what they are for an anycast, up to `limit` of each kind.
-    pub(super) fn ranked(&self, limit: usize) -> impl Iterator<Item = (Rank, &Arc<Port>)> {
+    fn ranked(&self, limit: usize) -> impl Iterator<Item = (Rank, &Arc<Port>)> {
         let owners = self.owners().take(limit).map(|port| (Rank::Owner, port));
         let guests = self.guests.values().take(limit).map(|port| (Rank::Listener, port));
-        let nodes = self.nodes.iter().map(|member| {
-            let rank = match member {
-                Member { ids: 1.., .. } => Rank::OwnerElsewhere,
-                Member { port, .. } if !port.is_exchange() => Rank::Route,
-                _ => Rank::ListenerElsewhere,
-            };
-            (rank, &member.port)
-        });
+        let nodes = self.nodes.iter().map(|member| (member.rank(), &member.port));
         owners.chain(guests).chain(nodes.take(limit))
     }
 
-    /// How many links there are.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.owners.len() + self.guests.len() + self.nodes.len()
     }
 
-    pub(super) fn add(&mut self, id: Id, port: &Arc<Port>) {
+    fn insert(&mut self, member: Member) {
+        let link = member.port.id();
+        match &member {
+            Member { port, .. } if port.is_node() => self.nodes.push(member),
+            Member { ids: 1.., .. } => _ = self.owners.insert(link, member),
+            _ => _ = self.guests.insert(link, member.port),
+        }
+    }
+
+    fn add(&mut self, id: Id, port: &Arc<Port>) {
         let link = port.id();
         if port.is_node() {
             match self.nodes.iter_mut().find(|member| member.port.id() == link) {
@@ -110,7 +209,7 @@ impl Members {
         }
     }
 
-    pub(super) fn remove(&mut self, id: Id, link: LinkId) {
+    fn remove(&mut self, id: Id, link: LinkId) {
         if let Some(at) = self.nodes.iter().position(|member| member.port.id() == link) {
             let member = &mut self.nodes[at];
             member.remove(id);
@@ -138,7 +237,7 @@ impl Members {
     /// here and at other nodes; of each the least loaded of a few, and turn by turn among equals.
     /// Who only listens comes last because release 0.6 makes the initiator of a session one under
     /// its peer's name.
-    pub(super) fn choose(&mut self, from: Origin) -> Option<&Arc<Port>> {
+    fn choose(&mut self, from: Origin) -> Option<&Arc<Port>> {
         self.turn = self.turn.wrapping_add(1);
         let Self { owners, guests, nodes, turn } = &*self;
         let node = |wanted: fn(&Member) -> bool| {
@@ -167,7 +266,23 @@ impl Member {
     }
 
     fn remove(&mut self, id: Id) {
-        if id.is_any() { self.any = false } else { self.ids -= 1 }
+        if id.is_any() { self.any = false } else { self.ids = self.ids.saturating_sub(1) }
+    }
+
+    /// Of a link to a node: whether the name and all its ids are reached by it.
+    fn is_route(&self) -> bool {
+        self.any && !self.port.is_exchange()
+    }
+
+    /// What the link is for an anycast.
+    fn rank(&self) -> Rank {
+        match (self.port.is_node(), self.ids) {
+            (false, 1..) => Rank::Owner,
+            (false, 0) => Rank::Listener,
+            (true, 1..) => Rank::OwnerElsewhere,
+            (true, 0) if !self.port.is_exchange() => Rank::Route,
+            (true, 0) => Rank::ListenerElsewhere,
+        }
     }
 }
 

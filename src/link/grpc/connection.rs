@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, TryFutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::{Connection, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
@@ -56,7 +56,11 @@ pub async fn serve_connection<Io>(
     let visitor = Rc::new(visitor);
     let deadline = Instant::from_std(accepted + host.limits.handshake);
     let (io, outlet) = Gathering::new(Lingering::new(io, Rc::clone(&host)));
-    let handshake = timeout_at(deadline, builder(&settings).handshake(io));
+    // A task has room for all that it ever holds by value, and keeps it: so what only the beginning
+    // needs has memory of its own, and so has the connection, which is moved several times.
+    let handshake = builder(&settings).handshake(io);
+    let handshake = Box::pin(handshake.map_ok(Box::new));
+    let handshake = timeout_at(deadline, handshake);
     let handshake = tokio::select! {
         done = handshake => done,
         // Who has not even said hello does not keep the node from stopping.
@@ -94,7 +98,7 @@ fn builder(settings: &Http2Settings) -> h2::server::Builder {
 
 /// A connection, and what it has written.
 struct Driven<Io> {
-    connection: Connection<Gathering<Lingering<Io>>, Bytes>,
+    connection: Box<Connection<Gathering<Lingering<Io>>, Bytes>>,
     outlet: Outlet<Lingering<Io>>,
 }
 

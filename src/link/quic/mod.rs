@@ -15,6 +15,7 @@ mod ingress;
 mod lane;
 mod peer;
 pub mod settings;
+mod slab;
 pub mod socket;
 pub mod tls;
 pub mod transport;

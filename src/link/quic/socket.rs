@@ -1,15 +1,14 @@
 //! A UDP socket: batches of datagrams in and out, and the memory that they come in.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 
+use super::slab::{RECEIVE_BYTES, Slabs};
 use super::transport::{Datagram, Outgoing};
 
 /// A socket of one core.
@@ -26,17 +25,8 @@ struct Unsent {
     contents: Vec<u8>,
 }
 
-/// The most that the kernel joins into one receive.
-const RECEIVE_BYTES: usize = 64 * 1024;
-
 /// The most that one send may hold, with room for the headers of IP and UDP.
 const SEND_BYTES: usize = 65_000;
-
-/// Memory that received datagrams are cut from. One that is small enough stays in the cache.
-const SLAB_BYTES: usize = 4 * RECEIVE_BYTES;
-
-/// Slabs that wait to be used again; beyond that their memory is given back.
-const RETIRED_SLABS: usize = 16;
 
 /// What the kernel may hold for a socket in each direction: bursts of many connections.
 const KERNEL_BYTES: usize = 4 * 1024 * 1024;
@@ -154,39 +144,5 @@ impl Outgoing for Socket {
             // Anything else is a loss on the way, which the connection mends or gives up on.
             Ok(()) | Err(_) => true,
         }
-    }
-}
-
-/// Memory for receiving, used again once nothing that was received in it is held any more. Fresh
-/// memory would have to be cleared by the kernel page by page, which costs more than a receive.
-#[derive(Default)]
-struct Slabs {
-    current: BytesMut,
-    retired: VecDeque<BytesMut>,
-}
-
-impl Slabs {
-    /// A slab with room for a receive.
-    fn current(&mut self) -> &mut BytesMut {
-        if self.current.len() < RECEIVE_BYTES {
-            let next = self.reclaimed().unwrap_or_else(|| BytesMut::zeroed(SLAB_BYTES));
-            let mut used = std::mem::replace(&mut self.current, next);
-            used.clear();
-            if self.retired.len() < RETIRED_SLABS {
-                self.retired.push_back(used);
-            }
-        }
-        &mut self.current
-    }
-
-    /// The slab that was retired first, if all that was cut from it is gone.
-    fn reclaimed(&mut self) -> Option<BytesMut> {
-        let mut slab = self.retired.pop_front()?;
-        if slab.try_reclaim(SLAB_BYTES) {
-            slab.resize(SLAB_BYTES, 0);
-            return Some(slab);
-        }
-        self.retired.push_back(slab);
-        None
     }
 }

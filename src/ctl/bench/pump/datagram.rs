@@ -13,12 +13,13 @@ use super::SUBSCRIBER;
 const BATCH: usize = 8;
 const DATAGRAMS_BYTES: usize = 64 * 1024;
 
-/// Sends everything on to the subscriber that said so last.
+/// Sends everything on to the subscriber that said so last; what that sends goes back to whoever
+/// else sent last.
 pub(super) fn serve(socket: &UdpSocket) -> io::Result<Infallible> {
     enlarge_buffers(socket)?;
     let state = UdpSocketState::new(socket.into())?;
     let mut storage = vec![0; BATCH * DATAGRAMS_BYTES];
-    let mut subscriber = None;
+    let (mut subscriber, mut publisher) = (None, None);
     loop {
         wait(socket, PollFlags::IN)?;
         let mut metas = [RecvMeta::default(); BATCH];
@@ -36,7 +37,12 @@ pub(super) fn serve(socket: &UdpSocket) -> io::Result<Infallible> {
             match &buffer[..meta.len] {
                 [SUBSCRIBER] => subscriber = Some(meta.addr),
                 contents => {
-                    if let Some(destination) = subscriber {
+                    let back = subscriber == Some(meta.addr);
+                    let destination = if back { publisher } else { subscriber };
+                    if !back {
+                        publisher = Some(meta.addr);
+                    }
+                    if let Some(destination) = destination {
                         send(socket, &state, destination, contents, meta.stride)?;
                     }
                 }
@@ -68,6 +74,40 @@ fn wait(socket: &UdpSocket, event: PollFlags) -> io::Result<()> {
         match poll(&mut [PollFd::new(socket, event)], None) {
             Err(rustix::io::Errno::INTR) => continue,
             polled => return Ok(polled.map(drop)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_message_goes_to_the_subscriber_and_its_answer_to_the_publisher() {
+        let socket = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+            socket
+        };
+        let (pump, subscriber, publisher) = (socket(), socket(), socket());
+        let address = pump.local_addr().expect("bound");
+        // It ends with the process.
+        std::thread::spawn(move || serve(&pump));
+        let send = |from: &UdpSocket, bytes| from.send_to(bytes, address).expect("sent");
+        let receive = |at: &UdpSocket| {
+            let mut buffer = [0; 64];
+            let (len, from) = at.recv_from(&mut buffer).expect("an answer");
+            assert_eq!(from, address);
+            buffer[..len].to_vec()
+        };
+        send(&subscriber, &[SUBSCRIBER]);
+        for _ in 0..2 {
+            send(&publisher, b"there");
+            assert_eq!(receive(&subscriber), b"there");
+            send(&subscriber, b"and back");
+            assert_eq!(receive(&publisher), b"and back");
         }
     }
 }

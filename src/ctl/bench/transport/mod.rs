@@ -7,6 +7,7 @@ mod driver;
 mod grpc;
 mod messages;
 mod native;
+mod nats;
 mod quic;
 mod segment;
 mod stream;
@@ -25,6 +26,9 @@ use super::pump::Floor;
 use super::stamp::{STAMP_BYTES, Stamp};
 use crate::client::link::{LinkOptions, Trust};
 use crate::ctl::Error;
+
+/// Ids of subscribers count from 1, those of publishers from here.
+pub(super) const PUBLISHER_IDS: u64 = 1_000_000;
 
 /// What a run sends its messages through.
 #[derive(Clone, Debug)]
@@ -48,6 +52,13 @@ pub enum Server {
         /// How to connect; credentials are not shown.
         options: Box<LinkOptions>,
     },
+    /// A NATS server.
+    Nats {
+        /// Host and port.
+        authority: String,
+        /// By what it is known; `None` for one without TLS.
+        tls: Option<Trust>,
+    },
     /// A relay without routing, see [`super::Pump`]; not that over QUIC, which is spoken to as
     /// a node is.
     Pump {
@@ -64,7 +75,8 @@ impl FromStr for Server {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self, Error> {
-        let expected = "grpc://HOST:PORT, http://HOST:PORT or quic://HOST:PORT";
+        let expected = "grpc://HOST:PORT, http://HOST:PORT, quic://HOST:PORT, nats://HOST:PORT \
+                        or tls://HOST:PORT";
         let wrong = || Error::argument("--server", expected, url);
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let authority = uri.authority().filter(|authority| authority.port().is_some());
@@ -76,16 +88,23 @@ impl FromStr for Server {
                 let authority = authority.to_string();
                 Ok(Self::Quic { authority, options: Box::default() })
             }
+            (Some("nats"), Some(authority), "" | "/") => {
+                Ok(Self::Nats { authority: authority.to_string(), tls: None })
+            }
+            (Some("tls"), Some(authority), "" | "/") => {
+                Ok(Self::Nats { authority: authority.to_string(), tls: Some(Trust::System) })
+            }
             _ => Err(wrong()),
         }
     }
 }
 
 impl Server {
-    /// The same server, where it is native: known by `trust`, with datagrams of up to `mtu` bytes.
+    /// The same server, known by `trust`, and where it is native with datagrams of up to `mtu`
+    /// bytes.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `trust` is given for a server that is not.
+    /// [`Error::Argument`] for a server that has no certificate, or sends no datagrams.
     pub(super) fn known_by(self, trust: Option<Trust>, mtu: Option<u16>) -> Result<Self, Error> {
         match self {
             Self::Quic { authority, options } => {
@@ -93,10 +112,13 @@ impl Server {
                 let options = LinkOptions { trust, mtu, ..*options };
                 Ok(Self::Quic { authority, options: Box::new(options) })
             }
+            Self::Nats { authority, tls: Some(known) } if mtu.is_none() => {
+                Ok(Self::Nats { authority, tls: Some(trust.unwrap_or(known)) })
+            }
             other if trust.is_none() && mtu.is_none() => Ok(other),
             other => Err(Error::argument(
                 "--server",
-                "quic:// with --ca, --mtu or \
+                "quic:// with --mtu; quic:// or tls:// with --ca or \
                  --danger-accept-any-certificate",
                 other,
             )),
@@ -124,6 +146,8 @@ impl fmt::Display for Server {
             Self::Quic { authority, .. } | Self::Driver { authority, .. } => {
                 write!(f, "quic://{authority}")
             }
+            Self::Nats { authority, tls: None } => write!(f, "nats://{authority}"),
+            Self::Nats { authority, tls: Some(_) } => write!(f, "tls://{authority}"),
             Self::Pump { floor, address, .. } => write!(f, "{floor} pump at {address}"),
         }
     }
@@ -212,6 +236,7 @@ pub(super) enum Sender {
     Grpc(grpc::Sender),
     Quic(quic::Sender),
     Driver(driver::Sender),
+    Nats(nats::Sender),
     Stream(stream::Sender),
     Datagram(datagram::Sender),
 }
@@ -221,6 +246,7 @@ pub(super) enum Receiver {
     Grpc(grpc::Receiver),
     Quic(quic::Receiver),
     Driver(driver::Receiver),
+    Nats(nats::Receiver),
     Stream(stream::Receiver),
     Datagram(datagram::Receiver),
 }
@@ -245,8 +271,13 @@ impl Server {
                 let (sender, receiver) = driver::connect(authority, options, topic, id).await?;
                 Ok((Sender::Driver(sender), Receiver::Driver(receiver)))
             }
+            Self::Nats { authority, tls } => {
+                let (sender, receiver) = nats::connect(authority, tls.as_ref(), topic, id).await?;
+                Ok((Sender::Nats(sender), Receiver::Nats(receiver)))
+            }
             Self::Pump { floor: Floor::Udp, address, .. } => {
-                let (sender, receiver) = datagram::connect(*address, id.is_some()).await?;
+                let subscriber = id.is_some_and(|id| id < PUBLISHER_IDS);
+                let (sender, receiver) = datagram::connect(*address, subscriber).await?;
                 Ok((Sender::Datagram(sender), Receiver::Datagram(receiver)))
             }
             Self::Pump { address, certificate, .. } => {
@@ -265,6 +296,8 @@ impl Server {
             Self::Grpc { .. } => 32 * 1024,
             // The link packs what it sends by itself.
             Self::Quic { .. } | Self::Driver { .. } => 64 * 1024,
+            // As published clients buffer.
+            Self::Nats { .. } => 64 * 1024,
             // A floor is lowest where as much as possible moves at a time.
             Self::Pump { .. } => 256 * 1024,
         }
@@ -276,6 +309,7 @@ impl Server {
             Self::Grpc { .. } => grpc::template(route, size),
             Self::Quic { .. } => quic::template(route, size),
             Self::Driver { .. } => driver::template(route, size),
+            Self::Nats { .. } => nats::template(route, size),
             Self::Pump { .. } => native::template(route, size),
         }
     }
@@ -288,6 +322,7 @@ impl Sender {
             Self::Grpc(sender) => sender.send(messages).await,
             Self::Quic(sender) => sender.send(messages, template).await,
             Self::Driver(sender) => sender.send(messages).await,
+            Self::Nats(sender) => sender.send(messages).await,
             Self::Stream(sender) => sender.send(&messages).await,
             Self::Datagram(sender) => sender.send(&messages, template.len()).await,
         }
@@ -299,6 +334,7 @@ impl Sender {
             (Self::Grpc(sender), Receiver::Grpc(receiver)) => sender.finish(receiver).await,
             (Self::Quic(sender), _) => sender.finish().await,
             (Self::Driver(sender), _) => sender.finish().await,
+            (Self::Nats(sender), _) => sender.finish().await,
             (Self::Stream(sender), _) => sender.finish().await,
             _ => Ok(()),
         }
@@ -312,6 +348,7 @@ impl Receiver {
             Self::Grpc(receiver) => receiver.receive(arrivals).await,
             Self::Quic(receiver) => receiver.receive(arrivals).await,
             Self::Driver(receiver) => receiver.receive(arrivals).await,
+            Self::Nats(receiver) => receiver.receive(arrivals).await,
             Self::Stream(receiver) => receiver.receive(arrivals).await,
             Self::Datagram(receiver) => receiver.receive(arrivals).await,
         }
@@ -327,6 +364,11 @@ mod tests {
         let native: Server = "quic://[::1]:46357".parse().expect("a server");
         assert_eq!(native.to_string(), "quic://[::1]:46357");
         assert!(matches!(native, Server::Quic { .. }));
+        let nats: Server = "tls://localhost:4222".parse().expect("a server");
+        assert_eq!(nats.to_string(), "tls://localhost:4222");
+        assert!(matches!(nats, Server::Nats { tls: Some(Trust::System), .. }));
+        let nats: Server = "nats://localhost:4222".parse().expect("a server");
+        assert!(matches!(nats, Server::Nats { tls: None, .. }));
         for url in ["grpc://127.0.0.1:46357", "http://node.example:1", "grpc://[::1]:2/"] {
             let server: Server = url.parse().expect(url);
             assert!(matches!(server, Server::Grpc { .. }));

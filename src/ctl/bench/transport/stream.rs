@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, split};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -40,6 +40,8 @@ pub(super) async fn connect(
         Some(certificate) => {
             let connector = connector(certificate).map_err(|e| Error::connect(address, e))?;
             let name = ServerName::try_from(pump::TLS_NAME).expect("a DNS name");
+            // rustls itself asks for no more than 4 KiB at a time.
+            let tcp = BufReader::with_capacity(READ_BYTES, tcp);
             halves(connector.connect(name, tcp).await.map_err(failed)?)
         }
     };
