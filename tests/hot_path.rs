@@ -1,6 +1,8 @@
 //! What the way of a native message through a node costs in copies and allocations, counted. Its
 //! instructions and locks are counted by `benches/instructions`.
 
+#![expect(clippy::print_stdout, reason = "what was counted, for whoever asks")]
+
 use std::ops::Range;
 use std::time::Instant;
 
