@@ -1,6 +1,8 @@
 //! What a node reads of a message in place, beside what decoding it would cost, and decoding and
 //! encoding it again as a node without in-place reading does.
 
+#[path = "common/captured.rs"]
+mod captured;
 mod common;
 
 use std::hint::black_box;
@@ -13,9 +15,9 @@ use slim_compat_grpc::{D6, Dialect};
 
 fn main() {
     let mut criterion = common::criterion();
-    bench(&mut criterion, "captured", &captured());
+    bench(&mut criterion, "captured", &captured::d6());
     for size in [64, 1024, 64 * 1024] {
-        bench(&mut criterion, &format!("publish of {size} B"), &[publish(size)]);
+        bench(&mut criterion, &format!("publish of {size} B"), &[captured::d6_publish(size)]);
     }
     criterion.final_summary();
 }
@@ -48,32 +50,4 @@ fn case(
     group.throughput(Throughput::Elements(count));
     group.bench_function(BenchmarkId::new(how, label), |bencher| bencher.iter(&mut run));
     group.finish();
-}
-
-/// Messages that clients of release 0.6.3 sent.
-fn captured() -> Vec<Bytes> {
-    const CAPTURE: &str = include_str!("../compat-grpc/tests/vectors/first-messages-0.6.3.json");
-    let capture: serde_json::Value = serde_json::from_str(CAPTURE).expect("JSON");
-    let messages = capture["messages"].as_array().expect("a list").iter();
-    messages
-        .filter(|message| message["direction"] == "client_to_node")
-        .map(|message| {
-            let hex = message["protobuf_hex"].as_str().expect("hex");
-            let digits = (0..hex.len()).step_by(2).map(|at| &hex[at..at + 2]);
-            digits.map(|pair| u8::from_str_radix(pair, 16).expect("hex digits")).collect()
-        })
-        .collect()
-}
-
-/// The last captured publish with another payload.
-fn publish(size: usize) -> Bytes {
-    let publishes = captured().into_iter().filter_map(|bytes| {
-        let mut message = d6::Message::decode(bytes).expect("valid");
-        let Some(d6::message::Type::Publish(publish)) = &mut message.r#type else {
-            return None;
-        };
-        publish.msg.get_or_insert_default().blob = Bytes::from(vec![0x5A; size]);
-        Some(message.encode_to_vec().into())
-    });
-    publishes.last().expect("the capture has a publish")
 }

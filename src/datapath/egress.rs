@@ -10,8 +10,8 @@ use super::port::{Framing, Port, charge};
 
 /// What waits for one link, in order, already framed.
 ///
-/// Small pieces are copied into a packed buffer and leave together; large ones leave as the
-/// bytes that came. Room is taken at the link's [`Port`] before a message is pushed, and given
+/// Small pieces are copied into a packed buffer and leave together, and those of a long run into
+/// one of its own; large ones leave as the bytes that came. Room is taken at the link's [`Port`] before a message is pushed, and given
 /// back here when its bytes leave.
 #[derive(Debug)]
 pub struct Egress {
@@ -57,6 +57,10 @@ pub const DATAGRAMS: u8 = LANES;
 
 /// A packed buffer holds no more: the largest HTTP/2 frame that published clients take.
 const PACK_BYTES: usize = 16 * 1024;
+
+/// Packs that leave one by one share buffers of this size: two of the largest pieces, since to
+/// share a buffer takes an allocation of its own.
+const SPARSE_BYTES: usize = 2 * PACKING_THRESHOLD_BYTES;
 
 /// The largest piece handed to a transport at once, so that what a stuck transport holds beside
 /// the queue stays small.
@@ -193,8 +197,30 @@ impl Queue {
         let Some((last, others)) = pieces.split_last() else {
             return;
         };
+        if !others.is_empty() && self.is_better_joined(pieces) {
+            return self.push_joined(pieces, messages);
+        }
         others.iter().for_each(|piece| self.push_piece(piece, 0));
         self.push_piece(last, messages);
+    }
+
+    /// Whether all pieces are to be copied, and are together more than a pack takes.
+    fn is_better_joined(&self, pieces: &[Bytes]) -> bool {
+        let room = match self.pack.len() {
+            0 => PACKING_THRESHOLD_BYTES,
+            packed => PACK_BYTES.saturating_sub(packed),
+        };
+        pieces.iter().all(|piece| piece.len() <= PACKING_THRESHOLD_BYTES)
+            && pieces.iter().map(Bytes::len).sum::<usize>() > room
+    }
+
+    /// Adds the pieces in a buffer of their own, made to measure: packs would take an allocation
+    /// for every few of them.
+    fn push_joined(&mut self, pieces: &[Bytes], messages: u32) {
+        self.close_pack();
+        let bytes = Bytes::from(pieces.concat());
+        let charge = charge(bytes.len(), messages);
+        self.segments.push_back(Segment { bytes, messages: messages.into(), charge });
     }
 
     #[inline]
@@ -204,9 +230,8 @@ impl Queue {
             if self.pack.len() + piece.len() > PACK_BYTES {
                 self.close_pack();
             }
-            if self.pack.is_empty() && !self.segments.is_empty() {
-                // More is under way than a small buffer will hold.
-                self.pack.reserve(PACK_BYTES);
+            if self.pack.is_empty() {
+                self.make_room(piece.len());
             }
             self.pack.extend_from_slice(piece);
             self.pack_messages += u64::from(messages);
@@ -215,6 +240,17 @@ impl Queue {
             self.close_pack();
             let (bytes, messages) = (piece.clone(), messages.into());
             self.segments.push_back(Segment { bytes, messages, charge });
+        }
+    }
+
+    /// Makes room for a pack that begins with so many bytes.
+    #[inline]
+    fn make_room(&mut self, length: usize) {
+        if !self.segments.is_empty() {
+            // More is under way than a small buffer will hold.
+            self.pack.reserve(PACK_BYTES);
+        } else if self.pack.capacity() < length {
+            self.pack.reserve(SPARSE_BYTES);
         }
     }
 

@@ -21,8 +21,13 @@ pub struct FrameReader {
     /// The start of a frame that was not complete at the last [`FrameReader::settle`], in memory
     /// of its own.
     begun: BytesMut,
+    /// An empty list for the pieces of the next run.
+    spare: Pieces,
     limit: usize,
 }
+
+/// A longer list is not kept. This one holds the longest run in packets of an Ethernet path.
+const SPARE_PIECES: usize = 64;
 
 /// Consecutive frames that routing treats alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +43,8 @@ pub struct Run {
 impl FrameReader {
     /// A reader of frames of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { chunks: VecDeque::new(), buffered: 0, begun: BytesMut::new(), limit }
+        let (chunks, begun, spare) = (VecDeque::new(), BytesMut::new(), Pieces::new());
+        Self { chunks, buffered: 0, begun, spare, limit }
     }
 
     /// Takes the next chunk of the stream.
@@ -110,9 +116,20 @@ impl FrameReader {
         Ok(Some(Run { header: first, frames, body: self.take(length, chunks) }))
     }
 
+    /// Takes back the pieces of a [`Run`] that has been forwarded: their list is used again, so
+    /// that a reader that gets all of them back allocates none.
+    #[inline]
+    pub fn reuse(&mut self, mut pieces: Pieces) {
+        if pieces.spilled() && pieces.capacity() <= SPARE_PIECES {
+            pieces.clear();
+            self.spare = pieces;
+        }
+    }
+
     /// Cuts `length` bytes off the front, which lie in about `chunks` chunks.
     fn take(&mut self, length: usize, chunks: usize) -> Pieces {
-        let (mut pieces, mut rest) = (Pieces::with_capacity(chunks), length);
+        let (mut pieces, mut rest) = (std::mem::take(&mut self.spare), length);
+        pieces.reserve(chunks);
         self.buffered -= length;
         while rest > 0 {
             let Some(front) = self.chunks.front_mut() else {

@@ -147,6 +147,22 @@ fn small_messages_leave_packed_and_large_ones_as_they_came() {
 }
 
 #[test]
+fn the_small_pieces_of_a_long_run_leave_in_one_buffer() {
+    let mut egress = egress(Framing::Native);
+    let header = header(Class::Reliable, Encoding::Native, 3);
+    let (short, long) = (native(&header, &[10, 20], 100), native(&header, &[30_000, 9], 1_400));
+    admit_and_push(&mut egress, &short);
+    admit_and_push(&mut egress, &long);
+    admit_and_push(&mut egress, &short);
+    for run in [&short, &long, &short] {
+        let chunk = egress.pop(3).expect("it waits");
+        assert_eq!((&chunk.bytes[..], chunk.messages), (&run.body.concat()[..], 2));
+    }
+    assert_eq!(egress.pop(3), None);
+    assert_eq!(egress.port().queued(), 0);
+}
+
+#[test]
 fn a_dropped_queue_gives_its_room_back() {
     let mut queue = egress(Framing::Grpc);
     let port = Arc::clone(queue.port());

@@ -1,3 +1,5 @@
+//! The native side of a core, without I/O: what connections of its sockets mean to the datapath.
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,13 +24,15 @@ use crate::policy::Principal;
 
 /// One connection of a core: which of its sockets, and which connection there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct PeerId {
-    pub(super) socket: usize,
-    pub(super) connection: usize,
+pub struct PeerId {
+    /// The number of the socket, from 0.
+    pub socket: usize,
+    /// The number of the connection at that socket's transport.
+    pub connection: usize,
 }
 
-/// The native side of a core: what connections of its sockets mean to the datapath.
-pub(super) struct Door {
+/// The connections of one core's sockets, each a link once both sides have said hello.
+pub struct Door {
     pub(super) host: Rc<Host>,
     /// This node's number.
     node: u64,
@@ -45,10 +49,13 @@ pub(super) struct Door {
 }
 
 /// What a server shows to those who come, and what they have to show.
-pub(super) struct Entrance {
-    pub(super) config: Arc<ArcSwap<ServerConfig>>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) exchanges: bool,
+pub struct Entrance {
+    /// How they are served, which may be replaced for those that come later.
+    pub config: Arc<ArcSwap<ServerConfig>>,
+    /// What they have to show.
+    pub gate: Arc<Gate>,
+    /// Whether names are exchanged with nodes that ask for it.
+    pub exchanges: bool,
 }
 
 /// With so many handshakes under way on a core, a newcomer has to prove its address before
@@ -56,7 +63,8 @@ pub(super) struct Entrance {
 const UNPROVEN_HANDSHAKES: usize = 64;
 
 impl Door {
-    pub(super) fn new(host: Rc<Host>, node: u64) -> Self {
+    /// A door without connections; `node` is the number by which other nodes know this one.
+    pub fn new(host: Rc<Host>, node: u64) -> Self {
         Self {
             host,
             node,
@@ -71,7 +79,7 @@ impl Door {
     }
 
     /// The application of the core's socket number `socket`.
-    pub(super) fn at(&mut self, socket: usize) -> AtSocket<'_> {
+    pub fn at(&mut self, socket: usize) -> AtSocket<'_> {
         if self.peers.len() <= socket {
             self.peers.resize_with(socket + 1, Vec::new);
             self.entrances.resize_with(socket + 1, || None);
@@ -80,13 +88,13 @@ impl Door {
     }
 
     /// Lets clients in at a socket.
-    pub(super) fn open(&mut self, socket: usize, entrance: Entrance) {
+    pub fn open(&mut self, socket: usize, entrance: Entrance) {
         self.at(socket);
         self.entrances[socket] = Some(entrance);
     }
 
     /// Connections that have something to do though nothing arrived for them.
-    pub(super) fn due(&mut self, now: Instant, mut touch: impl FnMut(PeerId)) {
+    pub fn due(&mut self, now: Instant, mut touch: impl FnMut(PeerId)) {
         while let Some((deadline, id)) = self.deadlines.first().copied()
             && deadline <= now
         {
@@ -116,7 +124,7 @@ impl Door {
     }
 
     /// Connections whose links have something to write.
-    pub(super) fn ready(&mut self, mut touch: impl FnMut(PeerId)) {
+    pub fn ready(&mut self, mut touch: impl FnMut(PeerId)) {
         self.host.core.borrow_mut().take_ready(&mut self.ready);
         for link in self.ready.drain(..) {
             if let Some(id) = self.links.get(&link) {
@@ -270,7 +278,7 @@ fn is_crypto(code: TransportErrorCode) -> bool {
 }
 
 /// The door as one socket's transport sees it.
-pub(super) struct AtSocket<'a> {
+pub struct AtSocket<'a> {
     door: &'a mut Door,
     socket: usize,
 }

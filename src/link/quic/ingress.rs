@@ -49,6 +49,7 @@ impl Ingress<'_> {
                 return Ok(());
             }
             self.forward(inbound, &envelope);
+            inbound.frames.reuse(envelope.body);
             if inbound.pause.is_some() {
                 return Ok(());
             }

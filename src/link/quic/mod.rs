@@ -2,11 +2,12 @@
 //!
 //! The core drives the QUIC state machines itself: receive a batch, feed the connections, read
 //! frames, forward, write, transmit. From packet in to packet out there is no lock, no task and
-//! no wake-up. [`transport`] is that loop's part without I/O, [`socket`] the sockets.
+//! no wake-up. [`transport`] is that loop's part without I/O, [`door`] what it means to the datapath,
+//! [`socket`] the sockets.
 
 mod cid;
 mod control;
-mod door;
+pub mod door;
 mod driver;
 mod exchange;
 mod greeting;

@@ -67,6 +67,29 @@ fn large_chunks_are_passed_on_and_not_copied() {
 }
 
 #[test]
+fn a_list_of_pieces_that_is_given_back_is_used_again_unless_it_is_long() {
+    let mut reader = FrameReader::new(LIMIT);
+    let run_of = |reader: &mut FrameReader, pieces: usize| {
+        let frame = publish(1, 1, 1000);
+        for piece in frame.chunks(frame.len().div_ceil(pieces)) {
+            reader.push(Bytes::copy_from_slice(piece)).expect("all is well");
+        }
+        let run = reader.next_run().expect("all is well").expect("it is whole");
+        assert_eq!(joined(&run), frame);
+        run.body
+    };
+    let first = run_of(&mut reader, 20);
+    let list = first.as_ptr();
+    reader.reuse(first);
+    let second = run_of(&mut reader, 20);
+    assert_eq!(second.as_ptr(), list);
+    let long = run_of(&mut reader, 2 * SPARE_PIECES);
+    reader.reuse(second);
+    reader.reuse(long);
+    assert_eq!(run_of(&mut reader, 20).as_ptr(), list, "not the long one");
+}
+
+#[test]
 fn what_has_begun_is_kept_in_memory_of_its_own() {
     let (mut reader, frame) = (FrameReader::new(LIMIT), publish(1, 1, 1000));
     let chunk = Bytes::from(frame.to_vec()).slice(..50);
