@@ -10,11 +10,6 @@ use slim_quic::demo::{self, DemoError};
 use slim_quic::node::lifecycle::{self, Exit};
 use slim_quic::version::Version;
 
-/// Forwarding frees on one core what another allocated, and keeps many buffers for a short time;
-/// the system's allocator takes longer for both.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const EXIT_CODES: &str = "Exit codes: 0 stopped cleanly, 1 did not start, 2 wrong command line, \
                           3 wrong configuration, 4 stopped before everything was written, \
                           5 internal failure";

@@ -18,6 +18,8 @@ pub(super) struct Outlet<Io>(Rc<RefCell<Gathered<Io>>>);
 struct Gathered<Io> {
     io: Io,
     waiting: BytesMut,
+    /// The transport has taken something that it may hold itself, as TLS does.
+    unflushed: bool,
     /// Why the last turn could not be written; told with the next call.
     failed: Option<io::Error>,
     /// Whether somebody ends turns.
@@ -30,7 +32,7 @@ const TURN_BYTES: usize = 64 * 1024;
 impl<Io> Gathering<Io> {
     pub(super) fn new(io: Io) -> (Self, Outlet<Io>) {
         let waiting = BytesMut::new();
-        let gathered = Gathered { io, waiting, failed: None, by_turns: false };
+        let gathered = Gathered { io, waiting, unflushed: false, failed: None, by_turns: false };
         let gathered = Rc::new(RefCell::new(gathered));
         (Self(Rc::clone(&gathered)), Outlet(gathered))
     }
@@ -59,10 +61,8 @@ impl<Io: AsyncWrite + Unpin> Gathered<Io> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
-        if self.waiting.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while !self.waiting.is_empty() {
+            self.unflushed = true;
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.waiting))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -71,7 +71,11 @@ impl<Io: AsyncWrite + Unpin> Gathered<Io> {
         }
         // An idle connection keeps no buffer.
         self.waiting = BytesMut::new();
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_take(
@@ -208,6 +212,54 @@ mod tests {
         drop((gathering, outlet));
         let all = read.await.expect("a task").expect("a pipe");
         assert_eq!(all, vec![7; taken], "all that was taken arrives");
+    }
+
+    /// Takes all at once, and passes it on only when it is flushed, which takes `polls`.
+    struct Holding {
+        held: Vec<u8>,
+        passed: Rc<RefCell<Vec<u8>>>,
+        polls: usize,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.polls > 0 {
+                self.polls -= 1;
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.passed.borrow_mut().extend(held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_transport_holds_itself_is_flushed_however_long_that_takes() {
+        let passed = Rc::new(RefCell::new(Vec::new()));
+        let io = Holding { held: Vec::new(), passed: Rc::clone(&passed), polls: 2 };
+        let (mut gathering, outlet) = Gathering::new(io);
+        outlet.begin_turns();
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let written = Pin::new(&mut gathering).poll_write(&mut cx, b"all of it");
+        assert!(matches!(written, Poll::Ready(Ok(9))));
+        for left in [0, 0, 9] {
+            outlet.poll_turn_end(&mut cx);
+            assert_eq!(passed.borrow().len(), left);
+        }
     }
 
     #[tokio::test]

@@ -233,6 +233,7 @@ impl Driver {
         }
         door.ready(|id| touch(sockets, id));
         for (at, bound) in sockets.iter_mut().enumerate() {
+            bound.socket.retry();
             if bound.socket.has_room() {
                 busy |= bound.transport.write(&mut door.at(at), &mut bound.socket, now);
             }

@@ -62,11 +62,14 @@ impl Slab {
     /// The slab at its full length, once it alone holds its memory again.
     fn whole(self) -> BytesMut {
         let Self(mut slab) = self;
-        assert!(slab.is_empty() && slab.capacity() >= SLAB_BYTES, "a slab that was reclaimed");
-        // SAFETY: the capacity suffices, as asserted. The first `SLAB_BYTES` bytes of it are
-        // initialised: `Slabs::current` made this memory with `BytesMut::zeroed(SLAB_BYTES)`, a slab
-        // is never made to grow, so `try_reclaim` can only have given back that same memory from its
-        // start, and what is written to initialised bytes leaves them initialised.
+        if !slab.is_empty() || slab.capacity() != SLAB_BYTES {
+            // It does not begin where its memory does, or has more of it than was asked for.
+            return BytesMut::zeroed(SLAB_BYTES);
+        }
+        // SAFETY: the capacity is `SLAB_BYTES`, as was just checked, and all these bytes are
+        // initialised: this memory was made by `BytesMut::zeroed(SLAB_BYTES)` and has never grown, so
+        // a slab with all of that capacity begins where the memory does; and what has been written to
+        // initialised bytes since has left them initialised.
         unsafe { slab.set_len(SLAB_BYTES) };
         slab
     }

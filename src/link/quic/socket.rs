@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
@@ -94,23 +94,36 @@ impl Socket {
         Ok(true)
     }
 
-    /// Ready when datagrams have come, or when there is room for those that had none.
+    /// Ready when datagrams have come, or when those that found no room have left.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.poll_unsent(cx);
+        let come = self.io.poll_read_ready(cx).map(|_| ());
+        if left.is_ready() { left } else { come }
+    }
+
+    /// Ready when datagrams that had found no room have left.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { io, state, unsent, .. } = self;
         // Whether there is room shows in trying; without it the next wait is for the next room.
-        while let Some(Unsent { transmit, contents, room }) = unsent
-            && let Poll::Ready(ready) = room.poll_write_ready(cx)
-        {
-            let blocked = would_block(&try_send(state, io, transmit, contents));
-            match ready {
-                Ok(mut ready) if blocked => ready.clear_ready(),
-                Ok(_) | Err(_) => *unsent = None,
-            }
-            if unsent.is_none() {
-                return Poll::Ready(());
+        while let Some(Unsent { transmit, contents, room }) = unsent {
+            let ready = ready!(room.poll_write_ready(cx));
+            match (ready, would_block(&try_send(state, io, transmit, contents))) {
+                (Ok(mut ready), true) => ready.clear_ready(),
+                (Ok(_) | Err(_), _) => {
+                    *unsent = None;
+                    return Poll::Ready(());
+                }
             }
         }
-        self.io.poll_read_ready(cx).map(|_| ())
+        Poll::Pending
+    }
+
+    /// Tries again what had found no room, for a core that does not sleep.
+    pub fn retry(&mut self) {
+        let Self { io, state, unsent, .. } = self;
+        unsent.take_if(|Unsent { transmit, contents, .. }| {
+            !would_block(&try_send(state, io, transmit, contents))
+        });
     }
 
     /// Whether there is room to send.

@@ -253,12 +253,11 @@ impl Ends {
     fn turn(&mut self, now: Instant) -> io::Result<bool> {
         let Self { socket, transport, client, .. } = self;
         let mut busy = false;
-        for receives in 0..=RECEIVES {
-            busy = receives == RECEIVES;
-            let received = socket.receive(|datagram| client.batch.push(datagram))?;
-            if busy || !received {
+        for receives in 1..=RECEIVES {
+            if !socket.receive(|datagram| client.batch.push(datagram))? {
                 break;
             }
+            busy = receives == RECEIVES;
             let mut batch = std::mem::take(&mut client.batch);
             for datagram in batch.drain(..) {
                 transport.receive(datagram, client, socket, now);
