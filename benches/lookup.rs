@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/message.rs"]
 mod message;
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/single.rs"]
 mod single;
 
@@ -14,6 +16,8 @@ use criterion::{BenchmarkId, Criterion};
 use slim_quic::datapath::{Framing, LinkId, Origin, Port, Table};
 use slim_quic::policy::Principal;
 use slim_wire::{Encoding, Header, Id, Name, Prefix, Space};
+
+use self::random::Random;
 
 /// Links that share the names.
 const LINKS: usize = 1_000;
@@ -90,17 +94,4 @@ fn publish(lookup: Lookup, index: u64) -> Header {
         Lookup::Miss => name(index + NOT_IN_ANY_TABLE),
     };
     message::publish(Encoding::D6, destination, 1)
-}
-
-/// SplitMix64: costs little beside a lookup, and every run is the same.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
 }

@@ -14,6 +14,8 @@ mod native;
 #[path = "../relay/node.rs"]
 #[allow(dead_code, reason = "this bench uses a part of it")]
 mod node;
+#[path = "../common/random.rs"]
+mod random;
 mod report;
 mod setup;
 

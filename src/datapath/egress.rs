@@ -11,8 +11,8 @@ use super::port::{Framing, Port, charge};
 /// What waits for one link, in order, already framed.
 ///
 /// Small pieces are copied into a packed buffer and leave together, and those of a long run into
-/// one of its own; large ones leave as the bytes that came. Room is taken at the link's [`Port`] before a message is pushed, and given
-/// back here when its bytes leave.
+/// one of its own; large ones leave as the bytes that came. Room is taken at the link's [`Port`]
+/// before a message is pushed, and given back here when its bytes leave.
 #[derive(Debug)]
 pub struct Egress {
     port: Arc<Port>,

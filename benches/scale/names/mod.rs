@@ -9,6 +9,7 @@ pub(crate) use lookup::{drain, frame, header};
 use slim_wire::{Id, Name, Prefix};
 
 use crate::Failure;
+use crate::random::Random;
 use crate::report::Report;
 use crate::setup::Setup;
 
@@ -24,17 +25,4 @@ pub(crate) async fn run(setup: &Setup, report: &mut Report) -> Result<(), Failur
 fn name(number: u64) -> Name {
     let prefix = Prefix([1, 2, Random(number).next()]);
     Name { prefix, id: Id::from_u64(Random(!number).next() >> 1) }
-}
-
-/// SplitMix64: costs little beside a lookup, and every run is the same.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
 }

@@ -266,7 +266,12 @@ impl Member {
     }
 
     fn remove(&mut self, id: Id) {
-        if id.is_any() { self.any = false } else { self.ids = self.ids.saturating_sub(1) }
+        if id.is_any() {
+            self.any = false;
+        } else {
+            debug_assert!(self.ids > 0, "links take back only what they subscribed to");
+            self.ids = self.ids.saturating_sub(1);
+        }
     }
 
     /// Of a link to a node: whether the name and all its ids are reached by it.
